@@ -1,0 +1,55 @@
+"""The policy document: every knob an operator may turn, with its range and default."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from decimal import Decimal
+
+PROTECTED_NAMESPACES = ("kube-system", "kube-public", "kube-node-lease", "spot-optimizer")
+"""Namespaces that no policy can open to disruption (threats.md, Z23)."""
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateRules:
+    """The boundary that a node template draws around what may be launched."""
+
+    families: frozenset[str]
+    excluded_sizes: frozenset[str] = frozenset({"nano", "micro", "small", "medium", "metal"})
+    architecture: str = "x86_64"
+    strategy: str = "balanced"
+    """``cheapest``, ``balanced`` or ``performance``."""
+    capacity_type: str = "spot"
+    """``spot``, ``on_demand`` or ``hybrid``."""
+    hybrid_spot_percentage: int = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """A policy and its template, resolved to what the optimizer needs."""
+
+    template: TemplateRules
+    spot_percentage: int = 80
+    """Upper share of the new nodes' price that may be spot, in percent."""
+    on_demand_base: int = 0
+    fallback_on_demand: bool = True
+    max_price_per_hour: Decimal | None = None
+    block_burstable: bool = False
+    az_spread: bool = True
+    min_nodes: int = 3
+    max_nodes: int | None = None
+    min_node_lifetime: timedelta = timedelta(minutes=5)
+    headroom_cpu_percent: int = 10
+    headroom_memory_percent: int = 10
+    pool_share_percent: int = 25
+    """Largest share of a cluster's nodes in one instance-type-and-zone pool."""
+    max_disrupted_percent: int = 10
+    """Largest share of a cluster's nodes disrupted at once (at least one node)."""
+    max_risk: float = 0.5
+    """Pools whose interruption risk is above this are refused."""
+    min_saving_percent: int = 5
+    min_saving_usd_per_hour: Decimal = Decimal("0.01")
+    excluded_namespaces: frozenset[str] = field(default_factory=frozenset)
+    excluded_labels: Mapping[str, str] = field(default_factory=dict)
+    excluded_instance_types: frozenset[str] = field(default_factory=frozenset)
+    spot_affinity: Mapping[str, str] = field(default_factory=dict)
+    """``prefer``, ``force`` or ``none`` by namespace; missing means ``prefer``."""
