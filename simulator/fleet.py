@@ -40,7 +40,10 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A controller and its pods; kind is Deployment, StatefulSet, DaemonSet or Pod (bare)."""
+    """A controller and its pods; kind is Deployment, StatefulSet, DaemonSet or Pod (bare).
+
+    `spread_hosts` keeps two of its pods off one node; `volume_gib` gives each pod a disk bound to its zone.
+    """
 
     kind: str
     namespace: str
@@ -58,6 +61,7 @@ class Workload:
     spread_zones: bool = False
     spread_hosts: bool = False
     empty_dir: bool = False
+    volume_gib: int = 0
     grace_seconds: int = 30
     priority_class: str = ""
 
