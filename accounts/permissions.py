@@ -1,0 +1,96 @@
+"""Which role may do what, for pages and for the API alike."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.contrib.auth.views import redirect_to_login
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from rest_framework.permissions import SAFE_METHODS, BasePermission
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from accounts.models import Membership
+from spotopt.core.actor import Actor
+from spotopt.core.errors import Forbidden
+
+Role = Membership.Role
+_RANK = {Role.VIEWER: 0, Role.MEMBER: 1, Role.OWNER: 2}
+
+
+def actor_of(request: Request | HttpRequest) -> Actor:
+    """Return who makes the request; raise Forbidden for a person without an organization."""
+    membership = membership_in(request)
+    if membership is None:
+        raise Forbidden("You do not belong to an organization. Ask for an invitation.")
+    return Actor(
+        kind="user",
+        organization_id=membership.organization_id,
+        label=str(request.user),
+        id=str(membership.user_id),
+        role=membership.role,
+        ip_address=request.META.get("REMOTE_ADDR") or None,
+        user_agent=request.headers.get("User-Agent", "")[:512],
+        request_id=request.headers.get("X-Request-ID", "")[:64],
+    )
+
+
+def membership_in(request: Request | HttpRequest) -> Membership | None:
+    """Return the membership that authentication found for the request."""
+    plain = request._request if isinstance(request, Request) else request  # noqa: SLF001
+    membership: Membership | None = getattr(plain, "membership", None)
+    return membership
+
+
+def has_role(membership: Membership | None, minimum: Role) -> bool:
+    """Tell whether the membership's role is at least ``minimum``."""
+    return membership is not None and _RANK[Role(membership.role)] >= _RANK[minimum]
+
+
+def require_role(actor: Actor, minimum: Role) -> None:
+    """Raise Forbidden unless the person's role is at least ``minimum``; the system may do everything."""
+    if actor.kind == "user" and _RANK[Role(actor.role)] < _RANK[minimum]:
+        raise Forbidden(
+            f"This needs the role {minimum.label.lower()}; you are {actor.role}.", required=minimum.value
+        )
+
+
+class ReadForViewersWriteForMembers(BasePermission):
+    """The default: every member reads, members and owners write."""
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        """Tell whether the caller's role allows the method."""
+        minimum = Role.VIEWER if request.method in SAFE_METHODS else Role.MEMBER
+        return request.user.is_authenticated and has_role(membership_in(request), minimum)
+
+
+class OwnersOnly(BasePermission):
+    """For acts that only an owner may do."""
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        """Tell whether the caller owns the organization."""
+        return has_role(membership_in(request), Role.OWNER)
+
+
+PageView = Callable[..., HttpResponse]
+
+
+def page_for(minimum: Role) -> Callable[[PageView], PageView]:
+    """Guard a page: sign in first, belong to an organization, and have at least this role."""
+
+    def decorate(view: PageView) -> PageView:
+        @wraps(view)
+        def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+            if not request.user.is_authenticated:
+                return redirect_to_login(request.get_full_path())
+            membership = membership_in(request)
+            if membership is None:
+                return redirect("accounts:gateway")
+            if not has_role(membership, minimum):
+                raise Forbidden(f"This page needs the role {minimum.label.lower()}.")
+            return view(request, *args, **kwargs)
+
+        return guarded
+
+    return decorate

@@ -1,0 +1,105 @@
+"""Write the record: one row per event, in the caller's transaction, chained to the row before it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from uuid import UUID
+
+from django.db import transaction
+
+from audit.domain import chain
+from audit.models import AuditChain, AuditLog
+from spotopt.core.actor import Actor
+from spotopt.core.clock import utcnow
+from spotopt.core.live import announce
+
+CONTENT_FIELDS = (
+    "timestamp", "event", "sentence", "actor_type", "actor_id", "actor_label", "resource_type", "resource_id",
+    "resource_label", "outcome", "account_id", "cluster_id", "ip_address", "user_agent", "request_id",
+    "before", "after", "usd_per_hour",
+)  # fmt: skip
+"""What a row's hash covers: everything but its place in the chain and ``announced_at``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What an event is about; ``kind`` is a resource type of the specification, such as ``cluster``."""
+
+    kind: str
+    id: str = ""
+    label: str = ""
+
+
+@transaction.atomic
+def record(
+    *,
+    actor: Actor,
+    event: str,
+    sentence: str,
+    subject: Subject,
+    outcome: str = AuditLog.Outcome.SUCCESS,
+    account_id: UUID | None = None,
+    cluster_id: UUID | None = None,
+    before: Mapping[str, object] | None = None,
+    after: Mapping[str, object] | None = None,
+    usd_per_hour: Decimal | None = None,
+) -> AuditLog:
+    """Append one event to the organization's chain and announce it when the transaction commits.
+
+    Call it last in a transaction: the chain stays locked until the commit. A failure here fails the act.
+    """
+    link = _locked_chain(actor.organization_id)
+    row = AuditLog(
+        organization_id=actor.organization_id,
+        timestamp=_milliseconds(),
+        event=event,
+        sentence=sentence[:500],
+        actor_type=actor.kind,
+        actor_id=actor.id,
+        actor_label=actor.label,
+        resource_type=subject.kind,
+        resource_id=subject.id,
+        resource_label=subject.label[:255],
+        outcome=outcome,
+        account_id=account_id,
+        cluster_id=cluster_id,
+        ip_address=actor.ip_address,
+        user_agent=actor.user_agent,
+        request_id=actor.request_id,
+        before=dict(before) if before is not None else None,
+        after=dict(after) if after is not None else None,
+        usd_per_hour=None if usd_per_hour is None else usd_per_hour.quantize(Decimal("0.000001")),
+    )
+    row.seq, row.prev_hash = link.seq + 1, link.row_hash
+    row.row_hash = chain.row_hash(seq=row.seq, prev_hash=row.prev_hash, content=content_of(row))
+    row.save(force_insert=True)
+    link.seq, link.row_hash = row.seq, row.row_hash
+    link.save(update_fields=["seq", "row_hash"])
+    if actor.organization_id is not None:
+        announce(organization_id=actor.organization_id, topic="activity", event=event)
+    return row
+
+
+def content_of(row: AuditLog) -> dict[str, object]:
+    """Return what the row's hash covers, in the form in which it was hashed."""
+    return {name: _plain(getattr(row, name)) for name in CONTENT_FIELDS}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat(timespec="milliseconds")
+    if value is None or isinstance(value, str | dict):
+        return value
+    return str(value)
+
+
+def _milliseconds() -> datetime:
+    now = utcnow()
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+def _locked_chain(organization_id: UUID | None) -> AuditChain:
+    key = str(organization_id) if organization_id else "platform"
+    AuditChain.objects.get_or_create(key=key)
+    return AuditChain.objects.select_for_update().get(key=key)

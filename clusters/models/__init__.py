@@ -1,0 +1,24 @@
+"""Inventory, market, actions and the savings ledger."""
+
+from clusters.models.actions import Action, AgentConfig, ClusterEvent
+from clusters.models.inventory import Cluster, DiscoveryRun, Instance, NodeGroup, Placement, Workload
+from clusters.models.ledger import ClusterSample, SavingsEntry
+from clusters.models.market import InstanceType, InterruptionRate, PoolState, Price
+
+__all__ = [
+    "Action",
+    "AgentConfig",
+    "Cluster",
+    "ClusterEvent",
+    "ClusterSample",
+    "DiscoveryRun",
+    "Instance",
+    "InstanceType",
+    "InterruptionRate",
+    "NodeGroup",
+    "Placement",
+    "PoolState",
+    "Price",
+    "SavingsEntry",
+    "Workload",
+]

@@ -1,0 +1,243 @@
+"""Templates and policies, the runs of the optimizer, and the plans it proposes."""
+
+from decimal import Decimal
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Lower
+
+from accounts.models import User
+from clusters.models import Action, Cluster
+from spotopt.core.records import Record
+from spotopt.core.tenancy import TenantModel
+
+
+class NodeTemplate(Record, TenantModel):
+    """The boundary around what may be launched: families, sizes, architecture, capacity, disk."""
+
+    class Architecture(models.TextChoices):
+        X86_64 = "x86_64", "x86_64"
+        ARM64 = "arm64", "arm64"
+
+    class Strategy(models.TextChoices):
+        CHEAPEST = "cheapest", "Cheapest"
+        BALANCED = "balanced", "Balanced"
+        PERFORMANCE = "performance", "Performance"
+
+    class CapacityType(models.TextChoices):
+        SPOT = "spot", "Spot"
+        ON_DEMAND = "on_demand", "On-demand"
+        HYBRID = "hybrid", "Hybrid"
+
+    class DiskType(models.TextChoices):
+        GP3 = "gp3", "gp3"
+        GP2 = "gp2", "gp2"
+        IO1 = "io1", "io1"
+        IO2 = "io2", "io2"
+
+    created_by = models.ForeignKey(User, null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
+    name = models.CharField(max_length=255)
+    description = models.TextField(blank=True)
+    families = ArrayField(models.CharField(max_length=30))
+    excluded_sizes = ArrayField(models.CharField(max_length=30), default=list, blank=True)
+    architecture = models.CharField(max_length=10, choices=Architecture, default=Architecture.X86_64)
+    strategy = models.CharField(max_length=20, choices=Strategy, default=Strategy.BALANCED)
+    capacity_type = models.CharField(max_length=20, choices=CapacityType, default=CapacityType.SPOT)
+    hybrid_spot_percentage = models.PositiveSmallIntegerField(default=50)
+    disk_type = models.CharField(max_length=10, choices=DiskType, default=DiskType.GP3)
+    disk_size = models.PositiveIntegerField(default=100)
+    is_default = models.BooleanField(default=False)
+    is_system = models.BooleanField(default=False)
+    deleted_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        db_table = "node_templates"
+        constraints = [
+            models.UniqueConstraint(
+                "organization", Lower("name"), condition=Q(deleted_at=None), name="node_templates_name_once"
+            ),
+            models.UniqueConstraint(
+                fields=["organization"],
+                condition=Q(is_default=True, deleted_at=None),
+                name="node_templates_one_default",
+            ),
+            models.CheckConstraint(
+                condition=Q(disk_size__gte=10, disk_size__lte=16000), name="node_templates_disk_size"
+            ),
+            models.CheckConstraint(
+                condition=Q(hybrid_spot_percentage__lte=100), name="node_templates_hybrid_percent"
+            ),
+            models.CheckConstraint(condition=Q(families__len__gt=0), name="node_templates_has_family"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ClusterPolicy(Record, TenantModel):
+    """How Spotopt may treat one cluster: a versioned document within a template's boundary."""
+
+    class Mode(models.TextChoices):
+        RECOMMEND = "recommend", "Recommend"
+        AUTOMATIC = "automatic", "Automatic"
+
+    cluster = models.OneToOneField(Cluster, on_delete=models.PROTECT, related_name="cluster_policy")
+    template = models.ForeignKey(NodeTemplate, on_delete=models.PROTECT, related_name="policies")
+    config = models.JSONField(default=dict)
+    mode = models.CharField(max_length=20, choices=Mode, default=Mode.RECOMMEND)
+    is_active = models.BooleanField(default=True)
+    version = models.PositiveIntegerField(default=1)
+    updated_by = models.ForeignKey(User, null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
+
+    class Meta:
+        db_table = "cluster_policies"
+
+    def __str__(self) -> str:
+        return f"policy of {self.cluster_id}, version {self.version}"
+
+
+class OptimizationJob(Record, TenantModel):
+    """One run of the optimizer on one cluster."""
+
+    class Status(models.TextChoices):
+        QUEUED = "queued", "Queued"
+        RUNNING = "running", "Running"
+        COMPLETED = "completed", "Completed"
+        FAILED = "failed", "Failed"
+        CANCELLED = "cancelled", "Cancelled"
+
+    class Trigger(models.TextChoices):
+        MANUAL = "manual", "By hand"
+        DISCOVERY = "discovery", "After a scan"
+        EVENT = "event", "Event"
+
+    cluster = models.ForeignKey(Cluster, on_delete=models.PROTECT, related_name="optimization_jobs")
+    status = models.CharField(max_length=10, choices=Status, default=Status.QUEUED)
+    trigger = models.CharField(max_length=10, choices=Trigger, default=Trigger.MANUAL)
+    requested_by = models.CharField(max_length=255)
+    phase = models.CharField(max_length=60, blank=True)
+    results = models.JSONField(default=dict, blank=True)
+    error_message = models.CharField(max_length=500, blank=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    completed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        db_table = "optimization_jobs"
+        indexes = [
+            models.Index(fields=["cluster", "status"], name="idx_job_cluster_status"),
+            models.Index(fields=["-created_at"], name="idx_job_created_desc"),
+        ]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["cluster"],
+                condition=Q(status__in=["queued", "running"]),
+                name="optimization_jobs_one_at_a_time",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.status} job of {self.cluster_id}"
+
+
+class Plan(Record, TenantModel):
+    """What one job proposes, and how far its execution has come."""
+
+    class Status(models.TextChoices):
+        PROPOSED = "proposed", "Waiting for approval"
+        APPROVED = "approved", "Approved"
+        RUNNING = "running", "Running"
+        STOPPING = "stopping", "Stopping safely"
+        COMPLETED = "completed", "Completed"
+        STOPPED = "stopped", "Stopped safely"
+        REJECTED = "rejected", "Rejected"
+        SUPERSEDED = "superseded", "Superseded"
+        EXPIRED = "expired", "Expired"
+
+    cluster = models.ForeignKey(Cluster, on_delete=models.PROTECT, related_name="plans")
+    job = models.OneToOneField(OptimizationJob, on_delete=models.PROTECT, related_name="plan")
+    policy_version = models.PositiveIntegerField()
+    status = models.CharField(max_length=12, choices=Status, default=Status.PROPOSED)
+    quoted_at = models.DateTimeField()
+    usd_per_hour_before = models.DecimalField(max_digits=14, decimal_places=6)
+    usd_per_hour_after = models.DecimalField(max_digits=14, decimal_places=6)
+    lower_bound_usd_per_hour = models.DecimalField(max_digits=14, decimal_places=6)
+    spot_replacement_usd_per_hour = models.DecimalField(max_digits=14, decimal_places=6)
+    bin_packing_usd_per_hour = models.DecimalField(max_digits=14, decimal_places=6)
+    risk = models.FloatField()
+    nodes_before = models.PositiveIntegerField()
+    nodes_after = models.PositiveIntegerField()
+    pods_moved = models.PositiveIntegerField()
+    document = models.JSONField()
+    """The whole proposal: waves, launches and removals as ``policies.domain.plan`` names them."""
+    refusals = models.JSONField(default=list)
+    decided_by = models.CharField(max_length=255, blank=True)
+    decided_at = models.DateTimeField(null=True, blank=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    stop_reason = models.CharField(max_length=500, blank=True)
+
+    class Meta:
+        db_table = "plans"
+        indexes = [
+            models.Index(fields=["cluster", "-created_at"], name="idx_plan_cluster_created"),
+            models.Index(fields=["status"], name="idx_plan_status"),
+        ]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["cluster"],
+                condition=Q(status__in=["approved", "running", "stopping"]),
+                name="plans_one_running",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.status} plan of {self.cluster_id}"
+
+    @property
+    def usd_per_hour_saved(self) -> Decimal:
+        """Return what the plan promised to save, USD per hour."""
+        return self.usd_per_hour_before - self.usd_per_hour_after
+
+
+class PlanStep(Record, TenantModel):
+    """One step of a plan; it becomes one or more actions."""
+
+    class Kind(models.TextChoices):
+        LAUNCH = "launch", "Launch node"
+        CORDON = "cordon", "Cordon node"
+        DRAIN = "drain", "Drain node"
+        TERMINATE = "terminate", "Terminate instance"
+        VERIFY = "verify", "Verify"
+
+    class Status(models.TextChoices):
+        PLANNED = "planned", "Planned"
+        RUNNING = "running", "Running"
+        COMPLETED = "completed", "Completed"
+        FAILED = "failed", "Failed"
+        REFUSED = "refused", "Refused"
+        SKIPPED = "skipped", "Skipped"
+        ROLLED_BACK = "rolled_back", "Rolled back"
+
+    plan = models.ForeignKey(Plan, on_delete=models.PROTECT, related_name="steps")
+    seq = models.PositiveIntegerField()
+    wave = models.PositiveIntegerField()
+    kind = models.CharField(max_length=12, choices=Kind)
+    target = models.CharField(max_length=255)
+    params = models.JSONField(default=dict, blank=True)
+    usd_per_hour = models.DecimalField(max_digits=12, decimal_places=6, default=0)
+    status = models.CharField(max_length=12, choices=Status, default=Status.PLANNED)
+    action = models.ForeignKey(
+        Action, null=True, blank=True, on_delete=models.PROTECT, related_name="plan_steps"
+    )
+    attempts = models.PositiveSmallIntegerField(default=0)
+    note = models.CharField(max_length=500, blank=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        db_table = "plan_steps"
+        constraints = [models.UniqueConstraint(fields=["plan", "seq"], name="plan_steps_seq_once")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.target}"

