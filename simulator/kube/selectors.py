@@ -68,8 +68,8 @@ def _label_requirement(term: str) -> Body:
 
 FIELDS: dict[str, frozenset[str]] = {
     "pods": frozenset(
-        {"spec.nodeName", "status.phase", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName",
-         "status.podIP", "status.nominatedNodeName"}
+        {f"spec.{field}" for field in ("nodeName", "restartPolicy", "schedulerName", "serviceAccountName")}
+        | {"status.phase", "status.podIP", "status.nominatedNodeName"}
     ),
     "nodes": frozenset({"spec.unschedulable"}),
     "events": frozenset(
@@ -78,7 +78,7 @@ FIELDS: dict[str, frozenset[str]] = {
     ),
     "namespaces": frozenset({"status.phase"}),
     "replicasets": frozenset({"status.replicas"}),
-}  # fmt: skip
+}
 
 
 def parse_field_selector(resource: str, text: str) -> list[tuple[tuple[str, ...], str, bool]]:
