@@ -36,6 +36,10 @@ class NodeTemplate(Record, TenantModel):
         IO1 = "io1", "io1"
         IO2 = "io2", "io2"
 
+    class SpotAllocation(models.TextChoices):
+        LOWEST_PRICE = "lowest_price", "Lowest price"
+        CAPACITY_OPTIMIZED = "capacity_optimized", "Capacity optimized"
+
     created_by = models.ForeignKey(User, null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
     name = models.CharField(max_length=255)
     description = models.TextField(blank=True)
@@ -47,6 +51,14 @@ class NodeTemplate(Record, TenantModel):
     hybrid_spot_percentage = models.PositiveSmallIntegerField(default=50)
     disk_type = models.CharField(max_length=10, choices=DiskType, default=DiskType.GP3)
     disk_size = models.PositiveIntegerField(default=100)
+    """GiB."""
+    iops = models.PositiveIntegerField(null=True, blank=True)
+    throughput_mibps = models.PositiveIntegerField(null=True, blank=True)
+    needs_instance_store = models.BooleanField(default=False)
+    spot_allocation = models.CharField(
+        max_length=20, choices=SpotAllocation, default=SpotAllocation.CAPACITY_OPTIMIZED
+    )
+    version = models.PositiveIntegerField(default=1)
     is_default = models.BooleanField(default=False)
     is_system = models.BooleanField(default=False)
     deleted_at = models.DateTimeField(null=True, blank=True)
@@ -95,6 +107,27 @@ class ClusterPolicy(Record, TenantModel):
 
     def __str__(self) -> str:
         return f"policy of {self.cluster_id}, version {self.version}"
+
+
+class PolicyRevision(Record, TenantModel):
+    """What a policy said at one version, who made it say so, and what they changed."""
+
+    policy = models.ForeignKey(ClusterPolicy, on_delete=models.PROTECT, related_name="revisions")
+    version = models.PositiveIntegerField()
+    document = models.JSONField()
+    """Mode, switch, template id and config, as ``policies.services.policies`` writes them."""
+    diff = models.JSONField(default=list)
+    """``[{"field", "old_value", "new_value", "change_type"}]`` against the version before."""
+    changed_by = models.CharField(max_length=255)
+
+    class Meta:
+        db_table = "policy_revisions"
+        constraints = [
+            models.UniqueConstraint(fields=["policy", "version"], name="policy_revisions_version_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"version {self.version} of {self.policy_id}"
 
 
 class OptimizationJob(Record, TenantModel):

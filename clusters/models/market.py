@@ -54,6 +54,9 @@ class Price(Record):
     usd_per_hour = models.DecimalField(max_digits=12, decimal_places=6)
     observed_at = models.DateTimeField()
     source = models.CharField(max_length=10, choices=Source)
+    low_usd_per_hour = models.DecimalField(max_digits=12, decimal_places=6, null=True, blank=True)
+    high_usd_per_hour = models.DecimalField(max_digits=12, decimal_places=6, null=True, blank=True)
+    """Lowest and highest spot price of the trailing day; null until a day was observed."""
 
     objects: ClassVar[models.Manager[Self]] = models.Manager()
     unscoped: ClassVar[models.Manager[Self]] = models.Manager()
@@ -81,6 +84,8 @@ class PoolState(Record):
     back_off_until = models.DateTimeField(null=True, blank=True)
     back_off_seconds = models.PositiveIntegerField(default=0)
     last_error = models.CharField(max_length=255, blank=True)
+    flagged_until = models.DateTimeField(null=True, blank=True)
+    """Until then the pool counts as dangerous: AWS took a node of it back."""
 
     objects: ClassVar[models.Manager[Self]] = models.Manager()
     unscoped: ClassVar[models.Manager[Self]] = models.Manager()
