@@ -73,6 +73,27 @@ class OwnersOnly(BasePermission):
         return has_role(membership_in(request), Role.OWNER)
 
 
+class SuperAdminsOnly(BasePermission):
+    """For the platform's staff."""
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        """Tell whether the caller is an active super admin."""
+        return request.user.is_authenticated and request.user.is_staff
+
+
+def staff_of(request: Request) -> Actor:
+    """Return the member of staff who makes the request, as an actor outside every organization."""
+    return Actor(
+        kind="admin",
+        organization_id=None,
+        label=str(request.user),
+        id=str(request.user.pk),
+        ip_address=request.META.get("REMOTE_ADDR") or None,
+        user_agent=request.headers.get("User-Agent", "")[:512],
+        request_id=request.headers.get("X-Request-ID", "")[:64],
+    )
+
+
 PageView = Callable[..., HttpResponse]
 
 
