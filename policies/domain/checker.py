@@ -1,0 +1,250 @@
+"""Verifies a plan step by step; shares no code with what makes plans."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+
+from policies.domain.plan import Launch, PlanProposal, Removal
+from policies.domain.policy import PROTECTED_NAMESPACES, Rules
+from policies.domain.replay import Replay
+from policies.domain.shapes import CapacityType, ClusterSnapshot, Node, Offer, Workload
+
+ABSOLUTE_FLOOR = 3
+
+
+def check(
+    *, snapshot: ClusterSnapshot, proposal: PlanProposal, offers: Sequence[Offer], rules: Rules
+) -> tuple[str, ...]:
+    """Return every violation as ``code: sentence``; an empty tuple means that the plan is valid."""
+    return tuple(_violations(snapshot, proposal, offers, rules))
+
+
+def _violations(
+    snapshot: ClusterSnapshot, proposal: PlanProposal, offers: Sequence[Offer], rules: Rules
+) -> Iterator[str]:
+    if snapshot.cluster_id != proposal.cluster_id:
+        yield "wrong_cluster: the plan is for another cluster"
+        return
+    unknown = list(_identity(snapshot, proposal))
+    yield from unknown
+    yield from _money(snapshot, proposal)
+    yield from _purchases(proposal, offers, rules)
+    yield from _shares(snapshot, proposal, rules)
+    yield from _reasons(snapshot, proposal)
+    yield from _disruptions(snapshot, proposal, rules)
+    if not unknown:
+        yield from _steps(snapshot, proposal, offers, rules)
+
+
+def _launches(proposal: PlanProposal) -> list[Launch]:
+    return [launch for wave in proposal.waves for launch in wave.launches]
+
+
+def _removals(proposal: PlanProposal) -> list[Removal]:
+    return [removal for wave in proposal.waves for removal in wave.removals]
+
+
+def _identity(snapshot: ClusterSnapshot, proposal: PlanProposal) -> Iterator[str]:
+    nodes = {node.id: node for node in snapshot.nodes}
+    for node_id, times in Counter(removal.node_id for removal in _removals(proposal)).items():
+        if node_id not in nodes:
+            yield f"unknown_node: {node_id} is not in the cluster"
+        if times > 1:
+            yield f"removed_twice: {node_id} is removed {times} times"
+    for removal in _removals(proposal):
+        node = nodes.get(removal.node_id)
+        if node is not None and node.instance_id != removal.instance_id:
+            yield f"wrong_instance: {removal.node_id} is not {removal.instance_id}"
+    for launch_id, times in Counter(launch.id for launch in _launches(proposal)).items():
+        if times > 1:
+            yield f"launched_twice: {launch_id} is launched {times} times"
+
+
+def _money(snapshot: ClusterSnapshot, proposal: PlanProposal) -> Iterator[str]:
+    zero = Decimal(0)
+    prices = {node.id: node.usd_per_hour for node in snapshot.nodes}
+    before = sum(prices.values(), zero)
+    gone = sum((prices.get(removal.node_id, zero) for removal in _removals(proposal)), zero)
+    after = before - gone + sum((launch.usd_per_hour for launch in _launches(proposal)), zero)
+    if proposal.usd_per_hour_before != before:
+        yield f"wrong_price: before is {before}, not {proposal.usd_per_hour_before}"
+    if proposal.usd_per_hour_after != after:
+        yield f"wrong_price: after is {after}, not {proposal.usd_per_hour_after}"
+    if any(removal.usd_per_hour != prices.get(removal.node_id) for removal in _removals(proposal)):
+        yield "wrong_price: a removed node has another price"
+    if after > before:
+        yield "dearer: the plan costs more than doing nothing"
+    if proposal.breakdown.total != before - after:
+        yield "breakdown: the parts do not add up to the saving"
+    parts = proposal.breakdown
+    if min(parts.spot_replacement, parts.bin_packing, parts.rightsizing, parts.hibernation) < 0:
+        yield "breakdown: a part is negative"
+    if proposal.lower_bound_usd_per_hour > after:
+        yield "bound: the lower bound is above the price after"
+    if proposal.nodes_before != len(snapshot.nodes):
+        yield "node_count: the number of nodes before is wrong"
+    if proposal.nodes_after != len(prices) - len(_removals(proposal)) + len(_launches(proposal)):
+        yield "node_count: the number of nodes after is wrong"
+
+
+def _purchases(proposal: PlanProposal, offers: Sequence[Offer], rules: Rules) -> Iterator[str]:
+    pools = {offer.pool: offer for offer in offers}
+    for launch in _launches(proposal):
+        name = f"{launch.zone_id}:{launch.instance_type}:{launch.capacity_type}"
+        offer = pools.get(name)
+        if offer is None:
+            yield f"unknown_pool: {launch.id} comes from {name}, which is not offered"
+        elif (offer.usd_per_hour, offer.interruption_risk) != (launch.usd_per_hour, launch.interruption_risk):
+            yield f"stale_offer: {launch.id} has another price or risk than {name}"
+        for pool in (name, *launch.alternatives):
+            if pool not in pools:
+                yield f"unknown_pool: {launch.id} names {pool}, which is not offered"
+            else:
+                yield from (f"{why} ({launch.id})" for why in _forbidden(pools[pool], proposal, rules))
+
+
+def _forbidden(offer: Offer, proposal: PlanProposal, rules: Rules) -> Iterator[str]:
+    template = rules.template
+    _, _, size = offer.instance_type.partition(".")
+    x86 = ("x86_64", "amd64")
+    same_arch = offer.arch == template.architecture or (offer.arch in x86 and template.architecture in x86)
+    if offer.family not in template.families or not same_arch:
+        yield f"template: {offer.pool} is outside the template"
+    if any(size == banned or size.startswith(banned + "-") for banned in template.excluded_sizes):
+        yield f"template: {offer.pool} has an excluded size"
+    if offer.capacity_type is CapacityType.SPOT and template.capacity_type == "on_demand":
+        yield f"template: {offer.pool} is spot"
+    if offer.instance_type in rules.excluded_instance_types or (offer.burstable and rules.block_burstable):
+        yield f"excluded_type: {offer.pool} is excluded by the policy"
+    if rules.max_price_per_hour is not None and offer.usd_per_hour > rules.max_price_per_hour:
+        yield f"max_price: {offer.pool} is above the price limit"
+    if offer.interruption_risk > rules.max_risk:
+        yield f"max_risk: {offer.pool} is above the risk limit"
+    if offer.back_off_until is not None and offer.back_off_until > proposal.quoted_at:
+        yield f"back_off: {offer.pool} is out of capacity"
+
+
+def _shares(snapshot: ClusterSnapshot, proposal: PlanProposal, rules: Rules) -> Iterator[str]:
+    launches = _launches(proposal)
+    if not launches:
+        return
+    removed = {removal.node_id for removal in _removals(proposal)}
+    stay = [node for node in snapshot.nodes if node.id not in removed]
+    pools = Counter((node.instance_type, node.zone) for node in stay)
+    pools.update((launch.instance_type, launch.zone) for launch in launches)
+    most = max(1, (len(stay) + len(launches)) * rules.pool_share_percent // 100)
+    for pool in sorted({(launch.instance_type, launch.zone) for launch in launches}):
+        if pools[pool] > most:
+            yield f"pool_share: {pools[pool]} nodes in {pool[0]} {pool[1]}; the rules allow {most}"
+    spot = [launch for launch in launches if launch.capacity_type is CapacityType.SPOT]
+    total_usd = sum((launch.usd_per_hour for launch in launches), Decimal(0))
+    spot_usd = sum((launch.usd_per_hour for launch in spot), Decimal(0))
+    hybrid = rules.template.capacity_type == "hybrid"
+    percent = min(rules.spot_percentage, rules.template.hybrid_spot_percentage if hybrid else 100)
+    if spot_usd * 100 > total_usd * percent:
+        yield f"spot_share: more than {percent} % of the new nodes' price is spot"
+    on_demand = sum(node.capacity_type is CapacityType.ON_DEMAND for node in stay) + len(launches) - len(spot)
+    had = sum(node.capacity_type is CapacityType.ON_DEMAND for node in snapshot.nodes)
+    if on_demand < min(rules.on_demand_base, had):
+        yield f"on_demand_base: {on_demand} on-demand nodes; the rules ask for {rules.on_demand_base}"
+
+
+def _reasons(snapshot: ClusterSnapshot, proposal: PlanProposal) -> Iterator[str]:
+    removed = {removal.node_id for removal in _removals(proposal)}
+    explained = {refusal.subject for refusal in proposal.refusals if refusal.subject_kind == "node"}
+    for node in snapshot.nodes:
+        if node.id not in removed and node.id not in explained:
+            yield f"no_reason: {node.id} stays without a reason"
+
+
+def _disruptions(snapshot: ClusterSnapshot, proposal: PlanProposal, rules: Rules) -> Iterator[str]:
+    nodes = {node.id: node for node in snapshot.nodes}
+    workloads = {workload.id: workload for workload in snapshot.workloads}
+    removed = {removal.node_id for removal in _removals(proposal)} & set(nodes)
+    for node_id in sorted(removed):
+        yield from _node_faults(nodes[node_id], snapshot, proposal, rules)
+    for placement in snapshot.placements:
+        if placement.node_id not in removed or placement.count <= 0:
+            continue
+        workload = workloads.get(placement.workload_id)
+        if workload is None:
+            yield f"unknown_pods: {placement.node_id} carries pods that nothing describes"
+        else:
+            yield from (f"{why} ({placement.node_id})" for why in _pod_faults(workload, rules))
+
+
+def _node_faults(
+    node: Node, snapshot: ClusterSnapshot, proposal: PlanProposal, rules: Rules
+) -> Iterator[str]:
+    if node.protected_reason:
+        yield f"protected_node: {node.id} is protected"
+    if not node.ready or node.cordoned:
+        yield f"not_ready: {node.id} is not ready or cordoned"
+    if proposal.quoted_at - node.launched_at < rules.min_node_lifetime:
+        yield f"too_young: {node.id} is too young"
+    if any(node.labels.get(key) == value for key, value in rules.excluded_labels.items()):
+        yield f"excluded_label: {node.id} has an excluded label"
+    if node.instance_type in rules.excluded_instance_types:
+        yield f"excluded_type: {node.id} has an excluded type"
+    if node.group:
+        group = [other.ready for other in snapshot.nodes if other.group == node.group]
+        if group.count(False) * 5 > len(group):
+            yield f"group_unhealthy: over a fifth of {node.group} is not ready"
+
+
+def _pod_faults(workload: Workload, rules: Rules) -> Iterator[str]:
+    if workload.kind in ("DaemonSet", "Node"):
+        return
+    name = f"{workload.namespace}/{workload.name}"
+    if workload.namespace in PROTECTED_NAMESPACES or workload.namespace in rules.excluded_namespaces:
+        yield f"protected_namespace: {name} would be evicted"
+    if workload.do_not_disrupt:
+        yield f"do_not_disrupt: {name} would be evicted"
+    if not workload.controlled:
+        yield f"bare_pod: {name} would be lost"
+    if workload.has_local_storage:
+        yield f"local_storage: {name} would lose its data"
+    if workload.budget_count > 1:
+        yield f"several_budgets: {name} cannot be evicted"
+    if workload.budget_allows is not None and workload.budget_allows <= 0:
+        yield f"budget: the budget of {name} lets no pod go"
+
+
+def _steps(
+    snapshot: ClusterSnapshot, proposal: PlanProposal, offers: Sequence[Offer], rules: Rules
+) -> Iterator[str]:
+    """Play the waves; report every state that breaks a rule."""
+    pools: Mapping[tuple[str, str, str], Offer] = {
+        (offer.instance_type, offer.zone, offer.capacity_type): offer for offer in offers
+    }
+    replay = Replay(snapshot, [removal.node_id for removal in _removals(proposal)], rules)
+    for number, wave in enumerate(proposal.waves, start=1):
+        for launch in wave.launches:
+            offer = pools.get((launch.instance_type, launch.zone, launch.capacity_type))
+            if offer is not None:
+                replay.add(launch, offer)
+        limits = list(_wave_limits(replay, len(wave.launches), len(wave.removals), rules))
+        replay.admit_pending()
+        stranded = [name for removal in wave.removals for name in replay.drain(removal.node_id)]
+        replay.forget([removal.node_id for removal in wave.removals])
+        faults = [*limits, *replay.faults()]
+        faults += [f"no_place: a pod of {name} finds no node" for name in dict.fromkeys(stranded)]
+        yield from (f"{fault} (wave {number})" for fault in faults)
+    explained = {refusal.subject for refusal in proposal.refusals if refusal.subject_kind == "workload"}
+    if proposal.waves:
+        for name in replay.still_pending():
+            if name not in explained:
+                yield f"pending: {name} has pending pods that the plan neither places nor explains"
+
+
+def _wave_limits(replay: Replay, launches: int, removals: int, rules: Rules) -> Iterator[str]:
+    nodes = replay.node_count()
+    most = max(1, nodes * rules.max_disrupted_percent // 100)
+    if removals > most:
+        yield f"wave_size: {removals} of {nodes} nodes are removed at once; the rules allow {most}"
+    if rules.max_nodes is not None and launches and nodes > rules.max_nodes:
+        yield f"max_nodes: {nodes} nodes run at once; the rules allow {rules.max_nodes}"
+    floor = max(ABSOLUTE_FLOOR, rules.min_nodes)
+    if removals and replay.ready_count() - removals < floor:
+        left = replay.ready_count() - removals
+        yield f"node_floor: {left} ready nodes would be left; at least {floor} must stay"

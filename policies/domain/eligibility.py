@@ -1,0 +1,132 @@
+"""Which nodes may be disrupted at all, and why the others are left alone."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+from policies.domain.model import DAEMON_KINDS
+from policies.domain.plan import Refusal
+from policies.domain.policy import PROTECTED_NAMESPACES, Rules
+from policies.domain.refusals import Code, node_refusal, workload_refusal
+from policies.domain.shapes import ClusterSnapshot, Node, Workload
+
+UNREADY_GROUP_SHARE = 0.20
+"""Voluntary disruption stops in a node group of which more than this share is unready."""
+
+
+def pods_by_node(snapshot: ClusterSnapshot) -> dict[str, dict[str, int]]:
+    """Return node id → workload id → pods, without daemon sets and static pods."""
+    kinds = {workload.id: workload.kind for workload in snapshot.workloads}
+    answer: dict[str, dict[str, int]] = defaultdict(dict)
+    for placement in snapshot.placements:
+        if kinds.get(placement.workload_id) in DAEMON_KINDS or placement.count <= 0:
+            continue
+        pods = answer[placement.node_id]
+        pods[placement.workload_id] = pods.get(placement.workload_id, 0) + placement.count
+    return answer
+
+
+def refused_nodes(snapshot: ClusterSnapshot, rules: Rules, now: datetime) -> dict[str, Refusal]:
+    """Return the refusal of each node that must not be disrupted, by node id.
+
+    A node that carries pods of a protected or excluded namespace (daemon sets aside) is kept:
+    what runs in kube-system is never moved for money.
+    """
+    workloads = {workload.id: workload for workload in snapshot.workloads}
+    pods = pods_by_node(snapshot)
+    unhealthy = unhealthy_groups(snapshot.nodes)
+    refused: dict[str, Refusal] = {}
+    for node in snapshot.nodes:
+        carried = [workloads.get(workload_id) for workload_id in pods.get(node.id, {})]
+        reason = _own_reason(node, rules, now, unhealthy) or pods_reason(carried, rules)
+        if reason:
+            refused[node.id] = node_refusal(node, *reason)
+    return refused
+
+
+def refused_workloads(snapshot: ClusterSnapshot, rules: Rules) -> Iterator[Refusal]:
+    """Yield one refusal for each workload whose pods must not be evicted."""
+    for workload in snapshot.workloads:
+        reason = None if workload.kind in DAEMON_KINDS else undisruptable(workload, rules)
+        if reason:
+            yield workload_refusal(workload, *reason)
+
+
+def unhealthy_groups(nodes: Sequence[Node]) -> frozenset[str]:
+    """Return the node groups of which more than a fifth is unready."""
+    total = Counter(node.group for node in nodes if node.group)
+    unready = Counter(node.group for node in nodes if node.group and not node.ready)
+    return frozenset(group for group, count in unready.items() if count > UNREADY_GROUP_SHARE * total[group])
+
+
+def node_reason(node: Node, rules: Rules, now: datetime) -> tuple[Code, str] | None:
+    """Return why the node itself, whatever runs on it, must not be disrupted."""
+    if node.protected_reason:
+        return Code.PROTECTED, f"Kept: {node.protected_reason}"
+    if not node.ready:
+        return Code.NOT_READY, "Kept: the node is not ready, so its state is unknown."
+    age = now - node.launched_at
+    if age < rules.min_node_lifetime:
+        minutes = int(rules.min_node_lifetime.total_seconds() // 60)
+        return Code.TOO_YOUNG, f"Kept: the node is younger than {minutes} minutes."
+    label = next((key for key, value in rules.excluded_labels.items() if node.labels.get(key) == value), None)
+    if label is not None:
+        return Code.EXCLUDED_LABEL, f"Kept: its label {label}={node.labels[label]} is excluded by the policy."
+    if node.instance_type in rules.excluded_instance_types:
+        return Code.EXCLUDED_TYPE, f"Kept: {node.instance_type} is excluded by the policy."
+    return None
+
+
+def undisruptable(workload: Workload, rules: Rules) -> tuple[Code, str] | None:
+    """Return why no pod of the workload may be evicted now, or None when one may be."""
+    name = f"{workload.namespace}/{workload.name}"
+    if workload.namespace in rules.excluded_namespaces or workload.namespace in PROTECTED_NAMESPACES:
+        return Code.PROTECTED_NAMESPACE, f"{name} runs in a protected namespace."
+    if workload.do_not_disrupt:
+        return Code.DO_NOT_DISRUPT, f"{name} is marked do-not-disrupt."
+    if not workload.controlled:
+        return Code.BARE_POD, f"{name} has no controller that would start it again."
+    if workload.has_local_storage:
+        return Code.LOCAL_STORAGE, f"{name} keeps data on the node's own disk."
+    return _budget_reason(workload, name)
+
+
+def _budget_reason(workload: Workload, name: str) -> tuple[Code, str] | None:
+    if workload.budget_count > 1:
+        budgets = workload.budget_count
+        return (
+            Code.SEVERAL_BUDGETS,
+            f"{name} has {budgets} disruption budgets; Kubernetes then evicts nothing.",
+        )
+    if workload.budget_allows is None or workload.budget_allows > 0:
+        return None
+    if workload.minimum_healthy >= workload.replicas:
+        return Code.BUDGET_NEVER_ALLOWS, (
+            f"{name} must keep {workload.minimum_healthy} of {workload.replicas} pods, so none may ever go."
+        )
+    return Code.BUDGET_EXHAUSTED, f"The disruption budget of {name} lets no pod go right now."
+
+
+def _own_reason(
+    node: Node, rules: Rules, now: datetime, unhealthy: frozenset[str]
+) -> tuple[Code, str] | None:
+    reason = node_reason(node, rules, now)
+    if reason:
+        return reason
+    if node.cordoned:
+        return Code.CORDONED, "Kept: the node is cordoned, so somebody is already working on it."
+    if node.group in unhealthy:
+        return Code.GROUP_UNHEALTHY, f"Kept: more than a fifth of its group {node.group} is not ready."
+    return None
+
+
+def pods_reason(carried: Sequence[Workload | None], rules: Rules) -> tuple[Code, str] | None:
+    """Return why the pods on a node must stay there; None stands for pods of an unknown workload."""
+    described = [workload for workload in carried if workload is not None]
+    if len(described) < len(carried):
+        return Code.UNKNOWN_PODS, "Kept: it carries pods that the last snapshot does not describe."
+    for workload in sorted(described, key=lambda w: (w.namespace, w.name, w.id)):
+        reason = undisruptable(workload, rules)
+        if reason:
+            return reason[0], f"Kept: {reason[1]}"
+    return None

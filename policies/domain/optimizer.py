@@ -1,0 +1,208 @@
+"""Proposes the cheapest safe way from a running cluster to a smaller bill."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+
+from policies.domain.bound import lower_bound
+from policies.domain.checker import check
+from policies.domain.consolidation import Migration, Mover
+from policies.domain.eligibility import pods_by_node, refused_nodes, refused_workloads
+from policies.domain.model import DAEMON_KINDS, place_of_node, place_of_offer
+from policies.domain.plan import Breakdown, PlanProposal, Refusal
+from policies.domain.policy import Rules
+from policies.domain.proposal import Draft, ProposalWriter
+from policies.domain.refusals import Code, node_refusal
+from policies.domain.scheduling import Board
+from policies.domain.selection import allowed_offers, effective_prices, worthwhile
+from policies.domain.shapes import CapacityType, ClusterSnapshot, Offer, Workload
+from policies.domain.target import Approach, Target, TargetFinder
+
+_ATTEMPTS = (
+    (Approach.GUIDED, 0.0),
+    (Approach.GUIDED, 0.05),
+    (Approach.FRESH, 0.0),
+    (Approach.SHRINK, 0.0),
+    (Approach.GUIDED, 0.12),
+    (Approach.FRESH, 0.08),
+    (Approach.SHRINK, 0.08),
+    (Approach.FRESH, 0.20),
+)
+"""Ways to look for a target: which nodes stay, and the share left free beyond the headroom."""
+_ATTEMPTS_WHEN_LARGE = 3
+_LARGE_PODS = 4_000
+_SHORTENED = 2
+"""How many drafts are tried again with fewer waves when none is valid as a whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Potential:
+    """What a cluster could save now, in USD per hour."""
+
+    usd_per_hour_before: Decimal
+    usd_per_hour_after: Decimal
+    breakdown: Breakdown
+
+
+def propose(
+    *, snapshot: ClusterSnapshot, offers: Sequence[Offer], rules: Rules, now: datetime
+) -> PlanProposal:
+    """Return the cheapest plan found that the checker accepts, or an empty one that says why.
+
+    The plan's price after is never above its price before, and it never raises for lack of pools.
+    """
+    return _Search(snapshot, offers, rules, now).run()
+
+
+def potential(
+    *, snapshot: ClusterSnapshot, offers: Sequence[Offer], rules: Rules, now: datetime
+) -> Potential:
+    """Return what ``propose`` would save, however little, without the thresholds of the policy."""
+    unbounded = replace(rules, min_saving_percent=0, min_saving_usd_per_hour=Decimal(0))
+    plan = propose(snapshot=snapshot, offers=offers, rules=unbounded, now=now)
+    return Potential(plan.usd_per_hour_before, plan.usd_per_hour_after, plan.breakdown)
+
+
+class _Search:
+    """One run of the optimizer on one snapshot."""
+
+    def __init__(
+        self, snapshot: ClusterSnapshot, offers: Sequence[Offer], rules: Rules, now: datetime
+    ) -> None:
+        self._snapshot = _on_demand_by_policy(snapshot, rules)
+        self._offers, self._rules, self._now = offers, rules, now
+        self._workloads = [w for w in self._snapshot.workloads if w.kind not in DAEMON_KINDS]
+        self._pods = pods_by_node(self._snapshot)
+        self._refused = refused_nodes(self._snapshot, rules, now)
+        self._allowed, self._pool_refusals = allowed_offers(offers, rules, now)
+        prices = effective_prices(self._allowed, rules)
+        enough = max(2, -(-100 // max(1, rules.pool_share_percent)) // 2)
+        self._buyable = worthwhile(self._allowed, prices, self._workloads, enough)
+        self._places = [place_of_node(node) for node in self._snapshot.nodes]
+        self._row = {workload.id: index for index, workload in enumerate(self._workloads)}
+
+    def run(self) -> PlanProposal:
+        """Return the best valid proposal."""
+        bound = lower_bound(self._snapshot, self._allowed, self._refused, self._rules)
+        writer = ProposalWriter(
+            snapshot=self._snapshot,
+            offers=self._offers,
+            allowed=self._allowed,
+            rules=self._rules,
+            now=self._now,
+            refused=self._refused,
+            bound=bound,
+        )
+        common = [*refused_workloads(self._snapshot, self._rules), *self._pool_refusals]
+        drafts = sorted(self._drafts(), key=lambda draft: (draft.price_after, draft.pods_moved))
+        unsafe = False
+        for draft in self._with_shorter(drafts):
+            proposal = writer.write(draft, common)
+            if not check(snapshot=self._snapshot, proposal=proposal, offers=self._offers, rules=self._rules):
+                return proposal
+            unsafe = True
+        return writer.write_empty([*common, *self._stay_reasons(drafts, unsafe=unsafe)])
+
+    def _with_shorter(self, drafts: Sequence[Draft]) -> Iterator[Draft]:
+        """Yield the drafts worth proposing, then what is left of each when later waves are dropped."""
+        worthwhile_drafts = [draft for draft in drafts if self._worth_it(draft)]
+        yield from worthwhile_drafts
+        for draft in worthwhile_drafts[:_SHORTENED]:
+            steps = draft.migration.steps
+            for length in sorted({len(steps) * 3 // 4, len(steps) // 2, len(steps) // 4}, reverse=True):
+                doomed = tuple(drained.place for step in steps[:length] for drained in step.drained)
+                shorter = self._draft(Target(doomed, draft.purchases), self._pending())
+                if self._worth_it(shorter):
+                    yield shorter
+
+    def _drafts(self) -> Iterator[Draft]:
+        """Yield what each attempt leads to."""
+        movable = [i for i, node in enumerate(self._snapshot.nodes) if node.id not in self._refused]
+        if not movable:
+            return
+        pending = self._pending()
+        finder = TargetFinder(
+            workloads=self._workloads,
+            places=self._places,
+            movable=movable,
+            counts=Board(self._workloads, self._places, self._pods).counts,
+            pending=pending,
+            offers=self._buyable,
+            rules=self._rules,
+        )
+        large = sum(sum(pods.values()) for pods in self._pods.values()) > _LARGE_PODS
+        seen: set[Target] = set()
+        for approach, slack in _ATTEMPTS[: _ATTEMPTS_WHEN_LARGE if large else None]:
+            target = finder.find(approach, slack)
+            if target.doomed and target not in seen:
+                seen.add(target)
+                yield self._draft(target, pending)
+
+    def _draft(self, target: Target, pending: dict[int, int]) -> Draft:
+        """Play the way to the target on a board."""
+        bought = [self._buyable[index] for index in target.purchases]
+        bought.sort(key=lambda offer: offer.capacity_type is CapacityType.SPOT)
+        places = [*self._places, *(place_of_offer(offer, f"launch/{i}") for i, offer in enumerate(bought))]
+        board = Board(self._workloads, places, self._pods)
+        start = len(self._places)
+        launches = range(start, len(places))
+        required = {
+            start + i for i, offer in enumerate(bought) if offer.capacity_type is CapacityType.ON_DEMAND
+        }
+        mover = Mover(board, doomed=self._ordered(target.doomed), launches=launches, rules=self._rules)
+        migration: Migration = mover.run(pending, frozenset(required))
+        return Draft(
+            self._snapshot, board, migration, dict(zip(launches, bought, strict=True)), target.purchases
+        )
+
+    def _ordered(self, doomed: Sequence[int]) -> list[int]:
+        """Return empty nodes first, then those that save most for each pod moved."""
+
+        def key(index: int) -> tuple[bool, Decimal, str]:
+            node = self._snapshot.nodes[index]
+            moved = sum(self._pods.get(node.id, {}).values())
+            return moved > 0, -node.usd_per_hour / (1 + moved), node.id
+
+        return sorted(doomed, key=key)
+
+    def _pending(self) -> dict[int, int]:
+        return {
+            self._row[workload_id]: count
+            for workload_id, count in sorted(self._snapshot.pending.items())
+            if workload_id in self._row and count > 0
+        }
+
+    def _worth_it(self, draft: Draft) -> bool:
+        saved = draft.price_before - draft.price_after
+        least = max(
+            draft.price_before * self._rules.min_saving_percent / 100, self._rules.min_saving_usd_per_hour
+        )
+        return saved > 0 and saved >= least
+
+    def _stay_reasons(self, drafts: Sequence[Draft], *, unsafe: bool) -> list[Refusal]:
+        """Return why nothing is proposed, for the cluster and for each node."""
+        best = min((draft.price_after for draft in drafts), default=None)
+        before = sum((node.usd_per_hour for node in self._snapshot.nodes), Decimal(0))
+        if unsafe:
+            code, reason = Code.PLAN_UNSAFE, "No plan found keeps every rule at every step."
+        elif best is None or best >= before:
+            code, reason = Code.NOTHING_CHEAPER, "No allowed set of nodes that holds these pods costs less."
+        else:
+            code = Code.SAVING_TOO_SMALL
+            reason = f"The best plan saves {before - best:.4f} USD per hour, less than the policy asks for."
+        free = [node for node in self._snapshot.nodes if node.id not in self._refused]
+        return [
+            Refusal("cluster", self._snapshot.cluster_name, code.value, reason),
+            *(node_refusal(node, code, f"Kept: {reason[0].lower()}{reason[1:]}") for node in free),
+        ]
+
+
+def _on_demand_by_policy(snapshot: ClusterSnapshot, rules: Rules) -> ClusterSnapshot:
+    """Return the snapshot with namespaces that the policy keeps off spot marked as intolerant."""
+
+    def resolved(workload: Workload) -> Workload:
+        barred = rules.spot_affinity.get(workload.namespace) == "none"
+        return replace(workload, spot_tolerant=False) if barred else workload
+
+    return replace(snapshot, workloads=tuple(resolved(workload) for workload in snapshot.workloads))

@@ -1,0 +1,149 @@
+"""A simulated kube-scheduler: hard constraints filter, then the least allocated place wins."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from policies.domain.matching import accepted_places
+from policies.domain.model import ZONE_KEY, BoolArray, FloatArray, IntArray, Place, pod_vector, vector
+from policies.domain.shapes import Workload
+
+Move = tuple[int, int, int]
+"""Workload index, place it left (-1 for a pending pod), place it went to."""
+
+
+class Board:
+    """Pods on places, counted by workload; indexes follow the order of ``workloads`` and ``places``."""
+
+    def __init__(
+        self,
+        workloads: Sequence[Workload],
+        places: Sequence[Place],
+        pods: Mapping[str, Mapping[str, int]],
+    ) -> None:
+        self.workloads, self.places = workloads, places
+        self.requests = _matrix([pod_vector(workload) for workload in workloads])
+        self.allocatable = _matrix([vector(place.allocatable) for place in places])
+        self.free = self.allocatable - _matrix([vector(place.daemon_overhead) for place in places])
+        self.counts = np.zeros((len(workloads), len(places)), np.int64)
+        self.accepted = accepted_places(workloads, places)
+        self.present = np.ones(len(places), bool)
+        self.open = np.array([place.schedulable for place in places], bool)
+        self.ready = self.open.copy()
+        self._inverse: FloatArray = 1.0 / np.maximum(self.allocatable[:, :2], 1)
+        self._domains: dict[str, IntArray] = {}
+        self._ruled = [bool(workload.spread or workload.anti_affinity_keys) for workload in workloads]
+        self._settle(pods)
+
+    def _settle(self, pods: Mapping[str, Mapping[str, int]]) -> None:
+        row = {workload.id: index for index, workload in enumerate(self.workloads)}
+        column = {place.id: index for index, place in enumerate(self.places)}
+        for place_id, carried in pods.items():
+            for workload_id, count in carried.items():
+                if place_id in column and workload_id in row:
+                    self.counts[row[workload_id], column[place_id]] += count
+        self.free -= self.counts.T @ self.requests
+
+    def choose(self, workload: int) -> int:
+        """Return the place that the scheduler gives one more pod of the workload, or -1."""
+        request = self.requests[workload]
+        fits = self.open & self.accepted[workload] & (self.free >= request).all(axis=1)
+        if self._ruled[workload]:
+            fits &= self._topology(workload)
+        if not fits.any():
+            return -1
+        share = ((self.free[:, :2] - request[:2]) * self._inverse).sum(axis=1)
+        return int(np.where(fits, share, -np.inf).argmax())
+
+    def could_take(self, workload: int, place: int) -> bool:
+        """Tell whether an absent place would take a pod of the workload once it is there."""
+        if not self.accepted[workload][place] or (self.free[place] < self.requests[workload]).any():
+            return False
+        if not self._ruled[workload]:
+            return True
+        self.present[place] = True
+        allowed = bool(self._topology(workload)[place])
+        self.present[place] = False
+        return allowed
+
+    def move(self, workload: int, source: int, target: int) -> None:
+        """Move one pod; -1 stands for outside the board."""
+        for place, count in ((source, -1), (target, 1)):
+            if place >= 0:
+                self.counts[workload, place] += count
+                self.free[place] -= count * self.requests[workload]
+
+    def undo(self, moves: Sequence[Move]) -> None:
+        """Take back the moves, last first."""
+        for workload, source, target in reversed(moves):
+            self.move(workload, target, source)
+
+    def empty(self, place: int) -> tuple[list[Move], int]:
+        """Close a place and move each of its pods; return the moves and -1, or what found no place.
+
+        When a pod finds no place, nothing has changed and the workload's index is the second value.
+        """
+        moves: list[Move] = []
+        was_open = bool(self.open[place])
+        self.open[place] = False
+        for workload in np.flatnonzero(self.counts[:, place]):
+            for _ in range(int(self.counts[workload, place])):
+                self.move(int(workload), place, -1)
+                target = self.choose(int(workload))
+                if target < 0:
+                    self.move(int(workload), -1, place)
+                    self.undo(moves)
+                    self.open[place] = was_open
+                    return [], int(workload)
+                self.move(int(workload), -1, target)
+                moves.append((int(workload), place, target))
+        return moves, -1
+
+    def admit(self, workload: int, count: int) -> int:
+        """Place up to ``count`` pending pods; return how many found no place."""
+        for left in range(count, 0, -1):
+            target = self.choose(workload)
+            if target < 0:
+                return left
+            self.move(workload, -1, target)
+        return 0
+
+    def spare_shares(self, without: int = -1) -> FloatArray:
+        """Return the free share of CPU and memory on usable places, leaving one out."""
+        usable = self.present & self.ready
+        if without >= 0:
+            usable[without] = False
+        total = np.maximum(self.allocatable[usable, :2].sum(axis=0), 1)
+        shares: FloatArray = self.free[usable, :2].sum(axis=0) / total
+        return shares
+
+    def _topology(self, workload: int) -> BoolArray:
+        """Return the places that the workload's spread rules and anti-affinity allow one more pod."""
+        allowed = np.ones(len(self.places), bool)
+        counts = self.counts[workload]
+        for key in self.workloads[workload].anti_affinity_keys:
+            domain = self._domain(key)
+            taken = np.bincount(domain + 1, weights=counts, minlength=int(domain.max()) + 2) > 0
+            taken[0] = False
+            allowed &= ~taken[domain + 1]
+        for rule in self.workloads[workload].spread:
+            domain = self._domain(rule.topology_key)
+            eligible = self.present & self.accepted[workload] & (domain >= 0)
+            if not eligible.any():
+                return np.zeros(len(self.places), bool)
+            carried = np.bincount(domain + 1, weights=counts, minlength=int(domain.max()) + 2)
+            lowest = carried[np.unique(domain[eligible]) + 1].min()
+            allowed &= (domain >= 0) & (carried[domain + 1] + 1 - lowest <= rule.max_skew)
+        return allowed
+
+    def _domain(self, key: str) -> IntArray:
+        """Return each place's domain number under a topology key, -1 where it has none."""
+        if key not in self._domains:
+            values = [p.zone if key == ZONE_KEY else p.labels.get(key) for p in self.places]
+            number = {value: index for index, value in enumerate(dict.fromkeys(values)) if value is not None}
+            self._domains[key] = np.array([-1 if v is None else number[v] for v in values], np.int64)
+        return self._domains[key]
+
+
+def _matrix(rows: Sequence[tuple[int, int, int, int]]) -> IntArray:
+    return np.array(rows, np.int64).reshape(len(rows), 4)

@@ -1,0 +1,278 @@
+"""Chooses which nodes stay and which are bought, guided by the linear relaxation."""
+
+from collections import defaultdict
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from policies.domain.matching import accepted_places
+from policies.domain.mix import Bought, Mixer
+from policies.domain.model import (
+    HOSTNAME_KEY,
+    ZONE_KEY,
+    BoolArray,
+    FloatArray,
+    IntArray,
+    Place,
+    place_of_offer,
+    pod_vector,
+    vector,
+)
+from policies.domain.packing import Caps, NodeKinds, PodClasses, buy_nodes, fill_existing
+from policies.domain.policy import Rules
+from policies.domain.relaxation import Columns, relax
+from policies.domain.selection import effective_prices
+from policies.domain.shapes import CapacityType, Offer, Workload
+
+UNLIMITED = 1_000_000
+STAY_DISCOUNT = 0.05
+"""A running node is preferred to an equal new one that is up to this share cheaper."""
+LARGEST_NODE_SHARE = 3
+"""No new node is so large that fewer than this many would carry the whole cluster."""
+_ARTIFICIAL_PRICE = 1000.0
+_USED = 0.5
+
+
+class Approach(StrEnum):
+    """How to decide which nodes stay."""
+
+    GUIDED = "guided"
+    """Those that the relaxation would rather use than buy."""
+    FRESH = "fresh"
+    """None that may go."""
+    SHRINK = "shrink"
+    """As many as needed; nothing is bought."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The node set to reach: places to empty, and offers to buy (indexes)."""
+
+    doomed: tuple[int, ...]
+    purchases: tuple[int, ...]
+
+
+class TargetFinder:
+    """Finds target node sets for one snapshot; ``places`` are the running nodes in order."""
+
+    def __init__(
+        self,
+        *,
+        workloads: Sequence[Workload],
+        places: Sequence[Place],
+        movable: Sequence[int],
+        counts: IntArray,
+        pending: Mapping[int, int],
+        offers: Sequence[Offer],
+        rules: Rules,
+    ) -> None:
+        self._workloads, self._places, self._offers, self._rules = workloads, places, offers, rules
+        self._movable = np.array(movable, np.int64)
+        self._counts, self._pending = counts, pending
+        self._requests = np.array([pod_vector(w) for w in workloads], np.int64).reshape(-1, 4)
+        offered = [place_of_offer(offer, f"offer-{index}") for index, offer in enumerate(offers)]
+        self._all = [*offered, *places]
+        self._accepted = accepted_places(workloads, self._all)
+        self._zones = np.array([place.zone for place in self._all])
+        self._rooms = np.array([vector(place.room) for place in self._all], np.int64).reshape(-1, 4)
+        self._allocatable = np.array([vector(p.allocatable) for p in self._all], np.int64).reshape(-1, 4)
+        self._prices = np.array(effective_prices(offers, rules))
+        self._bearable = self._bearable_offers()
+
+    def find(self, approach: Approach, slack: float) -> Target:
+        """Return a target that leaves ``slack`` of each node free beyond the headroom."""
+        stays = self._staying(approach, slack)
+        doomed = np.array([index for index in self._movable if index not in stays], np.int64)
+        loads = self._counts[:, doomed].sum(axis=1)
+        for workload, count in self._pending.items():
+            loads[workload] += count
+        remaining = [index for index in range(len(self._places)) if index not in set(doomed.tolist())]
+        classes = self._classes(loads, remaining)
+        free = self._scaled(slack)[len(self._offers) :][remaining] - self._load_of(remaining)
+        open_now = np.array([self._places[index].schedulable for index in remaining], bool)
+        here = [mask[len(self._offers) :][remaining] & open_now for mask in classes.accepted]
+        left = fill_existing(classes, free, here)
+        bought = [] if approach is Approach.SHRINK else self._buy(classes, left, remaining, slack)
+        return Target(tuple(doomed.tolist()), tuple(kind for kind, _ in bought))
+
+    def _staying(self, approach: Approach, slack: float) -> frozenset[int]:
+        """Return the movable places that the relaxation keeps."""
+        if approach is Approach.FRESH or not len(self._movable):
+            return frozenset()
+        fixed = [i for i in range(len(self._places)) if i not in set(self._movable.tolist())]
+        loads = self._counts[:, self._movable].sum(axis=1)
+        for workload, count in self._pending.items():
+            loads[workload] += count
+        classes = self._classes(loads, fixed)
+        offered = self._prices if approach is Approach.GUIDED else np.full(len(self._offers), 1e6)
+        columns = self._columns(offered, fixed, self._movable, slack)
+        order = [*range(len(self._offers)), *(len(self._offers) + np.array([*fixed, *self._movable]))]
+        accepted = [np.append(mask[np.array(order, np.int64)], True) for mask in classes.accepted]
+        used = relax(classes.requests, classes.counts, accepted, columns).used
+        start = len(self._offers) + len(fixed)
+        return frozenset(
+            int(place) for place, share in zip(self._movable, used[start:-1], strict=True) if share > _USED
+        )
+
+    def _columns(self, offered: FloatArray, fixed: Sequence[int], movable: IntArray, slack: float) -> Columns:
+        """Return offers, fixed places, movable places and one artificial column, in this order."""
+        rooms = self._scaled(slack)
+        offers = len(self._offers)
+        free = np.maximum(rooms[offers:][list(fixed)] - self._load_of(fixed), 0)
+        usable = np.array([self._places[index].schedulable for index in fixed], bool)
+        used = self._utilisation()[movable]
+        paid = np.array([float(self._places[index].usd_per_hour) for index in movable])
+        return Columns(
+            prices=np.concatenate(
+                [offered, np.zeros(len(fixed)), paid * (1 - STAY_DISCOUNT - 0.01 * used), [_ARTIFICIAL_PRICE]]
+            ),
+            rooms=np.concatenate(
+                [rooms[:offers], free, rooms[offers:][movable], np.full((1, 4), 10_000, np.int64)]
+            ),
+            upper=np.concatenate(
+                [np.where(self._bearable, np.inf, 0.0), usable.astype(float), np.ones(len(movable)), [np.inf]]
+            ),
+        )
+
+    def _buy(
+        self, classes: PodClasses, left: IntArray, remaining: Sequence[int], slack: float
+    ) -> list[Bought]:
+        """Buy nodes for the pods left over, within the share caps, with enough on-demand among them."""
+        offers = len(self._offers)
+        masks = [mask[:offers] & self._bearable for mask in classes.accepted]
+        classes = PodClasses(classes.requests, left, masks, classes.limits)
+        pools: dict[tuple[str, str], int] = {}
+        zones: dict[str, int] = {}
+        keyed = [(p.instance_type, p.zone) for p in self._all]
+        pool_of = np.array([pools.setdefault(key, len(pools)) for key in keyed])
+        zone_of = np.array([zones.setdefault(key[1], len(zones)) for key in keyed])
+        rooms = self._scaled(slack)[:offers]
+        kinds = NodeKinds(self._prices, rooms, self._rooms[:offers], pool_of[:offers], zone_of[:offers])
+        stay = offers + np.array(list(remaining), np.int64)
+        caps = Caps(
+            0,
+            0,
+            np.bincount(pool_of[stay], minlength=len(pools)),
+            np.bincount(zone_of[stay], minlength=len(zones)),
+        )
+        values = self._values(classes, rooms)
+        on_demand = sum(self._places[i].capacity_type is CapacityType.ON_DEMAND for i in remaining)
+        expected = len(remaining) + max(
+            1, int(np.ceil((values @ left) / max(float(self._prices.mean()), 1e-9)))
+        )
+        bought: list[Bought] = []
+        for _ in range(5):
+            current = self._caps_for(caps, expected, len(set(self._zones.tolist())))
+            packing = buy_nodes(classes, left, values, kinds, current)
+            bought = Mixer(self._offers, classes, kinds, current, self._rules).apply(packing.nodes, on_demand)
+            total = len(remaining) + len(bought)
+            if self._pool_cap(total) == current.per_pool:
+                break
+            expected = total if total < expected else min(total, expected + (total - expected) // 2 + 1)
+        return bought
+
+    def _caps_for(self, caps: Caps, expected: int, zone_count: int) -> Caps:
+        current = caps.copy()
+        current.per_pool = self._pool_cap(expected)
+        current.per_zone = -(-expected // max(1, zone_count)) + 1 if self._rules.az_spread else UNLIMITED
+        return current
+
+    def _pool_cap(self, node_count: int) -> int:
+        return max(1, node_count * self._rules.pool_share_percent // 100)
+
+    def _values(self, classes: PodClasses, rooms: IntArray) -> FloatArray:
+        columns = Columns(
+            prices=np.append(self._prices, _ARTIFICIAL_PRICE),
+            rooms=np.concatenate([rooms, np.full((1, 4), 10_000, np.int64)]),
+            upper=np.append(np.where(self._bearable, np.inf, 0.0), np.inf),
+        )
+        accepted = [np.append(mask, True) for mask in classes.accepted]
+        values = relax(classes.requests, classes.counts, accepted, columns).values
+        floor = 1e-6 * (classes.requests / np.maximum(rooms.mean(axis=0), 1)).sum(axis=1)
+        return np.asarray(values + floor)
+
+    def _classes(self, loads: IntArray, remaining: Sequence[int]) -> PodClasses:
+        """Group pods to place by what tells them apart; zone-spread pods are split by zone."""
+        groups: dict[Hashable, list[int]] = defaultdict(lambda: [0])
+        example: dict[Hashable, tuple[int, str, int]] = {}
+        for workload in np.flatnonzero(loads):
+            index = int(workload)
+            limit = _node_limit(self._workloads[index])
+            for zone, count in self._by_zone(index, int(loads[index]), remaining).items():
+                own = index if limit < UNLIMITED else -1
+                key = (tuple(self._requests[index]), id(self._accepted[index]), zone, limit, own)
+                groups[key][0] += count
+                example[key] = (index, zone, limit)
+        chosen = [(groups[key][0], *example[key]) for key in groups if groups[key][0] > 0]
+        masks: dict[Hashable, BoolArray] = {}
+        accepted = []
+        for _, index, zone, _ in chosen:
+            mask = (id(self._accepted[index]), zone)
+            if mask not in masks:
+                masks[mask] = self._accepted[index] & (self._zones == zone) if zone else self._accepted[index]
+            accepted.append(masks[mask])
+        return PodClasses(
+            np.array([self._requests[index] for _, index, _, _ in chosen], np.int64).reshape(-1, 4),
+            np.array([count for count, *_ in chosen], np.int64),
+            accepted,
+            np.array([limit for *_, limit in chosen], np.int64),
+        )
+
+    def _by_zone(self, workload: int, count: int, remaining: Sequence[int]) -> dict[str, int]:
+        """Return pods to place by zone, level with those that stay; zone "" means anywhere."""
+        subject = self._workloads[workload]
+        if ZONE_KEY not in {*subject.anti_affinity_keys, *(rule.topology_key for rule in subject.spread)}:
+            return {"": count}
+        zones = sorted(set(self._zones[self._accepted[workload]].tolist()))
+        if not zones:
+            return {"": count}
+        carried = dict.fromkeys(zones, 0)
+        for index in remaining:
+            zone = self._places[index].zone
+            carried[zone] = carried.get(zone, 0) + int(self._counts[workload, index])
+        placed = dict.fromkeys(zones, 0)
+        for _ in range(count):
+            lowest = min(zones, key=lambda zone: (carried[zone] + placed[zone], zone))
+            placed[lowest] += 1
+        return placed
+
+    def _scaled(self, slack: float) -> IntArray:
+        """Return the room of each place less headroom and slack."""
+        headroom = (self._rules.headroom_cpu_percent, self._rules.headroom_memory_percent)
+        rooms = self._rooms.copy()
+        for column, percent in enumerate(headroom):
+            rooms[:, column] -= (self._allocatable[:, column] * (percent / 100 + slack)).astype(np.int64)
+        return np.maximum(rooms, 0)
+
+    def _load_of(self, places: Sequence[int]) -> IntArray:
+        load: IntArray = self._counts[:, list(places)].T @ self._requests
+        return load
+
+    def _utilisation(self) -> FloatArray:
+        load = self._load_of(range(len(self._places)))
+        room = np.maximum(self._rooms[len(self._offers) :], 1)
+        share: FloatArray = (load / room)[:, :2].max(axis=1, initial=0.0)
+        return np.minimum(share, 1.0)
+
+    def _bearable_offers(self) -> BoolArray:
+        """Return the offers that are not so large that losing one node would hurt the cluster."""
+        running = self._counts.sum(axis=1)
+        total = (self._requests * running[:, None]).sum(axis=0)[:2]
+        rooms = self._rooms[: len(self._offers), :2]
+        small = (rooms * LARGEST_NODE_SHARE <= np.maximum(total, 1)).any(axis=1)
+        largest = self._requests.max(axis=0, initial=0)
+        needed = (self._rooms[: len(self._offers)] >= largest).all(axis=1)
+        if not small.any() or not (small & needed).any():
+            smallest = self._prices[needed].min() if needed.any() else np.inf
+            small |= needed & (self._prices <= smallest * 2)
+        return np.asarray(small) if small.any() else np.ones(len(self._offers), bool)
+
+
+def _node_limit(workload: Workload) -> int:
+    """Return how many pods of the workload one node may carry."""
+    if HOSTNAME_KEY in workload.anti_affinity_keys:
+        return 1
+    skews = [rule.max_skew for rule in workload.spread if rule.topology_key == HOSTNAME_KEY]
+    return min(skews, default=UNLIMITED)
