@@ -145,6 +145,12 @@ class Instance(Record, TenantModel):
     last_seen_at = models.DateTimeField(null=True, blank=True)
     launch_action_id = models.UUIDField(null=True, blank=True)
     """The Action that launched it, from its ``spotopt:action-id`` tag."""
+    changed_by_plan_id = models.UUIDField(null=True, blank=True)
+    """The plan that launched or removed it, under which its saving is booked."""
+    requests_baseline_millis = models.PositiveBigIntegerField(null=True, blank=True)
+    """CPU that the cluster requested when Spotopt launched or removed this instance."""
+    booking_ended_at = models.DateTimeField(null=True, blank=True)
+    """When its saving stopped being booked because the workload changed."""
 
     node_name = models.CharField(max_length=255, blank=True)
     is_ready = models.BooleanField(default=False)

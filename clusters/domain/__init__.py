@@ -1,0 +1,1 @@
+"""Plain rules of the inventory, the market, actions and the ledger."""

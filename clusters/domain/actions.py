@@ -1,0 +1,59 @@
+"""The life of an action: which moves are allowed, how long it lives, and which ways it travels."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from types import MappingProxyType
+
+MOVES: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        "pending": frozenset({"running", "refused", "expired", "cancelled"}),
+        "running": frozenset({"succeeded", "failed", "refused"}),
+        "succeeded": frozenset(),
+        "failed": frozenset(),
+        "refused": frozenset(),
+        "expired": frozenset(),
+        "cancelled": frozenset(),
+    }
+)
+"""From each status, the statuses an action may move to."""
+
+OPEN = frozenset(status for status, following in MOVES.items() if following)
+"""Statuses of actions that are not over."""
+
+ROUTES: Mapping[str, str] = MappingProxyType(
+    {
+        "launch_node": "aws",
+        "terminate_instance": "aws",
+        "soft_cordon_node": "agent",
+        "cordon_node": "agent",
+        "uncordon_node": "agent",
+        "drain_node": "agent",
+    }
+)
+"""Who carries each kind out: the AWS actuator or the agent of the cluster."""
+
+DISRUPTIVE = frozenset({"cordon_node", "drain_node", "terminate_instance"})
+"""Kinds that take a node's room or pods away, and so count against the disruption budget."""
+
+_DRAIN_LIFETIME = timedelta(minutes=15)
+_LIFETIME = timedelta(minutes=5)
+AGENT_LEASE = timedelta(minutes=5)
+ACTUATOR_LEASE = timedelta(minutes=2)
+"""After this long without a report an AWS action is taken over; its client token makes that safe."""
+
+
+def may_move(current: str, following: str) -> bool:
+    """Tell whether the state table allows the move."""
+    return following in MOVES[current]
+
+
+def lifetime(kind: str) -> timedelta:
+    """Return how long an action may wait and run: 15 minutes for a drain, 5 for the rest (readings, C35)."""
+    return _DRAIN_LIFETIME if kind == "drain_node" else _LIFETIME
+
+
+def lease(kind: str) -> timedelta:
+    """Return how long a claim lasts without a report."""
+    if ROUTES[kind] == "aws":
+        return ACTUATOR_LEASE
+    return _DRAIN_LIFETIME if kind == "drain_node" else AGENT_LEASE

@@ -1,0 +1,1 @@
+"""Read side of the inventory, the market, actions and the ledger."""

@@ -1,0 +1,54 @@
+"""What the guardrails look at, read fresh from the newest reports."""
+
+from uuid import UUID
+
+from django.db.models import Q, Sum
+
+from accounts import platform
+from clusters.domain.actions import DISRUPTIVE, OPEN
+from clusters.domain.guardrails import ClusterFacts, NodeFacts
+from clusters.models import Action, Cluster, Instance
+from spotopt.core.clock import utcnow
+
+ALIVE = (Instance.State.PENDING, Instance.State.RUNNING)
+
+
+def cluster_facts(cluster_id: UUID, *, excluding_action: UUID | None = None) -> ClusterFacts:
+    """Return the facts about a cluster, leaving one action's own effect out of the disrupted set."""
+    cluster = Cluster.objects.get(pk=cluster_id)
+    nodes = _nodes(cluster_id)
+    targets = (
+        Action.objects.filter(cluster_id=cluster_id, status__in=OPEN, kind__in=DISRUPTIVE)
+        .exclude(pk=excluding_action)
+        .values_list("params__instance_id", flat=True)
+    )
+    cordoned = {node.instance_id for node in nodes.values() if node.is_cordoned}
+    return ClusterFacts(
+        now=utcnow(),
+        safe_mode=platform.get_safe_mode(),
+        is_paused=cluster.maintenance_mode,
+        snapshot_at=cluster.snapshot_at,
+        nodes=nodes,
+        disrupted=frozenset(cordoned | (set(targets) & nodes.keys())),
+    )
+
+
+def _nodes(cluster_id: UUID) -> dict[str, NodeFacts]:
+    rows = (
+        Instance.objects.filter(cluster_id=cluster_id, state__in=ALIVE)
+        .exclude(node_name="")
+        .select_related("node_group")
+        .annotate(movable=Sum("placements__count", filter=~Q(placements__workload__kind="DaemonSet")))
+    )
+    return {
+        row.instance_id: NodeFacts(
+            name=row.node_name,
+            instance_id=row.instance_id,
+            group=row.node_group.name if row.node_group else "",
+            launched_at=row.launched_at,
+            is_ready=row.is_ready,
+            is_cordoned=row.is_cordoned,
+            pods=row.movable or 0,
+        )
+        for row in rows
+    }

@@ -1,0 +1,1 @@
+"""Write side of the inventory, the market, actions and the ledger."""

@@ -1,0 +1,309 @@
+"""Request, claim and report actions: the only road by which anything is changed."""
+
+from collections.abc import Mapping
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import Q
+
+from audit.models import AuditLog
+from audit.services import Subject, record
+from clusters.domain import actions as rules
+from clusters.domain.guardrails import Verdict, judge
+from clusters.models import Action, Cluster
+from clusters.selectors.guard import cluster_facts
+from spotopt.core.actor import Actor
+from spotopt.core.clock import utcnow
+from spotopt.core.errors import Conflict, Gone, GuardrailViolated, NotFound
+from spotopt.core.live import announce
+from spotopt.core.queue import enqueue
+
+Params = Mapping[str, object]
+
+
+def request_action(
+    *,
+    cluster: Cluster,
+    kind: str,
+    target: str,
+    params: Params,
+    reason: str,
+    actor: Actor,
+    idempotency_key: str,
+    plan_id: UUID | None = None,
+    is_voluntary: bool = True,
+) -> Action:
+    """Queue one action and return it; the same key returns the first one, whatever its state.
+
+    Raises GuardrailViolated, with nothing queued, when the safety floor forbids it already now.
+    """
+    known = Action.objects.filter(idempotency_key=idempotency_key).first()
+    if known is not None:
+        return known
+    verdict = judge(
+        kind=kind,
+        instance_id=str(params.get("instance_id", "")),
+        is_voluntary=is_voluntary,
+        facts=cluster_facts(cluster.pk),
+    )
+    if verdict is not None:
+        raise GuardrailViolated(verdict.reason, code=verdict.code)
+    return _queue(
+        Action(
+            organization_id=cluster.organization_id,
+            cluster=cluster,
+            kind=kind,
+            route=rules.ROUTES[kind],
+            target=target,
+            params=dict(params),
+            reason=reason[:500],
+            requested_by=actor.label,
+            plan_id=plan_id,
+            idempotency_key=idempotency_key,
+            is_voluntary=is_voluntary,
+            expires_at=utcnow() + rules.lifetime(kind),
+        ),
+        actor,
+    )
+
+
+@transaction.atomic
+def _queue(action: Action, actor: Actor) -> Action:
+    stored, is_new = Action.objects.get_or_create(
+        idempotency_key=action.idempotency_key,
+        defaults={name: getattr(action, name) for name in _COPIED},
+    )
+    if is_new:
+        _tell(
+            stored,
+            actor,
+            "requested",
+            f"{stored.get_kind_display()}: {stored.target}",
+            after=dict(stored.params),
+        )
+        if stored.route == Action.Route.AWS:
+            enqueue("clusters.actuate_action", organization_id=stored.organization_id, action_id=stored.pk)
+        else:
+            announce(organization_id=stored.organization_id, topic="agent", cluster_id=str(stored.cluster_id))
+    return stored
+
+
+_COPIED = (
+    "organization_id",
+    "cluster",
+    "kind",
+    "route",
+    "target",
+    "params",
+    "reason",
+    "requested_by",
+    "plan_id",
+    "is_voluntary",
+    "expires_at",
+)
+
+
+def claim_for_agent(*, cluster_id: UUID, agent_id: str, limit: int = 10) -> list[Action]:
+    """Give the agent its oldest pending actions, each to one caller only.
+
+    Each is judged again on fresh state; what the safety floor forbids now is marked refused instead.
+    """
+    waiting = Action.objects.filter(
+        cluster_id=cluster_id, route=Action.Route.AGENT, status=Action.Status.PENDING, expires_at__gt=utcnow()
+    ).order_by("created_at")[:limit]
+    return [action for action in waiting if claim(action=action, claimed_by=agent_id)]
+
+
+def claim_for_actuator(*, action_id: UUID, worker: str) -> Action | None:
+    """Give the AWS actuator one action, or None when somebody else has it or it is over.
+
+    A claim whose lease ran out is taken over: AWS calls carry the action's id as their token, so that doing
+    them again does nothing twice.
+    """
+    action = Action.objects.filter(pk=action_id, route=Action.Route.AWS).first()
+    if action is None:
+        return None
+    if action.status == Action.Status.RUNNING:
+        return action if _take_over(action, worker) else None
+    return action if claim(action=action, claimed_by=worker) else None
+
+
+@transaction.atomic
+def claim(*, action: Action, claimed_by: str) -> bool:
+    """Move a pending action to running for one caller; tell whether this caller got it."""
+    now = utcnow()
+    changes = {"claimed_by": claimed_by, "claimed_at": now, "lease_until": now + rules.lease(action.kind)}
+    claimed = Action.objects.filter(pk=action.pk, status=Action.Status.PENDING, expires_at__gt=now).update(
+        status=Action.Status.RUNNING, updated_at=now, **changes
+    )
+    if not claimed:
+        return False
+    verdict = judge(
+        kind=action.kind,
+        instance_id=str(action.params.get("instance_id", "")),
+        is_voluntary=action.is_voluntary,
+        facts=cluster_facts(action.cluster_id, excluding_action=action.pk),
+    )
+    action.refresh_from_db()
+    if verdict is not None:
+        _refuse(action, verdict)
+        return False
+    _announce(action)
+    return True
+
+
+def _take_over(action: Action, worker: str) -> bool:
+    now = utcnow()
+    taken = Action.objects.filter(pk=action.pk, status=Action.Status.RUNNING, lease_until__lt=now).update(
+        claimed_by=worker, lease_until=now + rules.lease(action.kind), updated_at=now
+    )
+    action.refresh_from_db()
+    return taken == 1
+
+
+@transaction.atomic
+def report_result(
+    *,
+    action_id: UUID,
+    claimed_by: str,
+    succeeded: bool,
+    result: Params,
+    error_code: str = "",
+    error_message: str = "",
+) -> Action:
+    """Close a running action with what its executor says happened; saying the same again changes nothing.
+
+    Raises NotFound for an unknown action, Conflict when another executor holds it, Gone when it is over.
+    """
+    action = Action.objects.select_for_update(of=("self",)).filter(pk=action_id).first()
+    if action is None:
+        raise NotFound("There is no such action.")
+    outcome = Action.Status.SUCCEEDED if succeeded else Action.Status.FAILED
+    if action.claimed_by != claimed_by:
+        raise Conflict("Another executor holds this action.", claimed_by=action.claimed_by)
+    if action.status == outcome:
+        return action
+    if not rules.may_move(action.status, outcome):
+        raise Gone(f"The action is {action.status} already; the late result is kept but not applied.")
+    finish(
+        action=action,
+        status=outcome,
+        result=result,
+        error_code=error_code,
+        error_message=error_message,
+        actor=Actor(kind="agent", organization_id=action.organization_id, label=claimed_by, id=claimed_by),
+    )
+    return action
+
+
+@transaction.atomic
+def finish(
+    *,
+    action: Action,
+    status: str,
+    actor: Actor,
+    result: Params | None = None,
+    error_code: str = "",
+    error_message: str = "",
+) -> None:
+    """Move an open action to a final status and record it; raise Conflict when it is over already."""
+    if not rules.may_move(action.status, status):
+        raise Conflict(f"An action that is {action.status} cannot become {status}.")
+    now = utcnow()
+    moved = Action.objects.filter(pk=action.pk, status=action.status).update(
+        status=status,
+        result=dict(result or {}),
+        error_code=error_code[:100],
+        error_message=error_message[:1024],
+        finished_at=now,
+        updated_at=now,
+    )
+    if not moved:
+        raise Conflict("The action changed meanwhile.")
+    action.refresh_from_db()
+    verb = action.get_status_display().lower()
+    detail = f": {error_message}" if error_message else ""
+    _tell(
+        action,
+        actor,
+        status,
+        f"{action.get_kind_display()} {verb}: {action.target}{detail}",
+        after=dict(result or {}),
+    )
+
+
+def cancel_pending(*, plan_id: UUID, actor: Actor) -> int:
+    """Cancel the plan's actions that nobody has claimed yet; return how many."""
+    waiting = Action.objects.filter(plan_id=plan_id, status=Action.Status.PENDING)
+    for action in waiting:
+        finish(action=action, status=Action.Status.CANCELLED, actor=actor)
+    return len(waiting)
+
+
+def reap(*, organization_id: UUID) -> int:
+    """Close what nobody will finish: pending actions past their expiry, agent claims past their lease."""
+    now = utcnow()
+    overdue = Action.objects.filter(
+        Q(status=Action.Status.PENDING, expires_at__lte=now)
+        | Q(status=Action.Status.RUNNING, route=Action.Route.AGENT, lease_until__lte=now)
+    )
+    system = Actor.system(organization_id)
+    count = 0
+    for action in overdue:
+        waiting = action.status == Action.Status.PENDING
+        try:
+            finish(
+                action=action,
+                status=Action.Status.EXPIRED if waiting else Action.Status.FAILED,
+                actor=system,
+                error_code="expired" if waiting else "lease_expired",
+                error_message="Nobody claimed it in time."
+                if waiting
+                else "The agent stopped reporting on it.",
+            )
+        except Conflict:
+            continue  # its executor was faster than the reaper
+        count += 1
+    return count
+
+
+def _refuse(action: Action, verdict: Verdict) -> None:
+    finish(
+        action=action,
+        status=Action.Status.REFUSED,
+        actor=Actor.system(action.organization_id),
+        error_code=verdict.code,
+        error_message=verdict.reason,
+    )
+
+
+def _tell(action: Action, actor: Actor, verb: str, sentence: str, *, after: Params) -> None:
+    refused = verb in (Action.Status.REFUSED, Action.Status.EXPIRED)
+    failed = verb == Action.Status.FAILED
+    _announce(action)
+    record(
+        actor=actor,
+        event=f"clusters.action.{verb}",
+        sentence=sentence,
+        subject=Subject(
+            "instance" if action.params.get("instance_id") else "cluster", action.target, action.target
+        ),
+        outcome=AuditLog.Outcome.DENIED
+        if refused
+        else AuditLog.Outcome.FAILED
+        if failed
+        else AuditLog.Outcome.SUCCESS,
+        account_id=action.cluster.account_id,
+        cluster_id=action.cluster_id,
+        after={"action_id": str(action.pk), "kind": action.kind, "reason": action.reason, **after},
+    )
+
+
+def _announce(action: Action) -> None:
+    topic = {"plan_id": str(action.plan_id)} if action.plan_id else {}
+    announce(
+        organization_id=action.organization_id,
+        topic="plan" if topic else "cluster",
+        cluster_id=str(action.cluster_id),
+        **topic,
+    )

@@ -1,0 +1,134 @@
+"""Book what Spotopt saved: what removed nodes no longer cost, minus what launched nodes do."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import F, Max, Sum
+
+from accounts.models import Organization
+from clusters.domain.ledger import Slice, bookable_until, hour_slices, workload_changed
+from clusters.models import Instance, SavingsEntry, Workload
+from spotopt.core.clock import utcnow
+from spotopt.core.live import announce
+
+Kind = SavingsEntry.Kind
+_SIGN = {Kind.REMOVED: 1, Kind.ADDED: -1}
+_FORMULA = {
+    Kind.REMOVED: "recorded price × hours since AWS stopped billing the removed node",
+    Kind.ADDED: "− recorded price × hours that the launched node was billed",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Account:
+    """One instance whose hours are booked."""
+
+    instance: Instance
+    kind: Kind
+    since: datetime
+    until: datetime
+
+
+@transaction.atomic
+def book_savings(*, organization_id: UUID) -> int:
+    """Book every observed hour that is not booked yet, up to now; return how many entries were written.
+
+    Running twice books nothing twice: each instance continues where its last entry ends.
+    """
+    lock = Organization.objects.select_for_update(skip_locked=True).filter(pk=organization_id)
+    if not lock.exists():
+        return 0
+    now = utcnow()
+    _end_changed_bookings(now)
+    entries = list(_new_entries(list(_accounts(now))))
+    SavingsEntry.objects.bulk_create(
+        entries,
+        update_conflicts=True,
+        unique_fields=["instance", "kind", "hour"],
+        update_fields=["booked_until", "usd_per_hour", "usd", "updated_at"],
+    )
+    if entries:
+        announce(organization_id=organization_id, topic="savings")
+    return len(entries)
+
+
+def requested_cpu_millis(cluster_id: UUID) -> int:
+    """Return the CPU that the cluster's workloads request now, in thousandths of a core."""
+    total = Workload.objects.filter(cluster_id=cluster_id).aggregate(
+        cpu=Sum(F("cpu_request_millis") * F("replicas"))
+    )
+    return total["cpu"] or 0
+
+
+def _end_changed_bookings(now: datetime) -> None:
+    current = {
+        row["cluster_id"]: row["cpu"] or 0
+        for row in Workload.objects.values("cluster_id").annotate(
+            cpu=Sum(F("cpu_request_millis") * F("replicas"))
+        )
+    }
+    open_rows = Instance.objects.filter(requests_baseline_millis__isnull=False, booking_ended_at__isnull=True)
+    changed = [
+        row.pk
+        for row in open_rows.only("pk", "cluster_id", "requests_baseline_millis")
+        if workload_changed(
+            baseline_millis=row.requests_baseline_millis or 0, current_millis=current.get(row.cluster_id, 0)
+        )
+    ]
+    Instance.objects.filter(pk__in=changed).update(booking_ended_at=now)
+
+
+def _accounts(now: datetime) -> Iterator[_Account]:
+    removed = Instance.objects.filter(
+        changed_by_plan_id__isnull=False, launch_action_id__isnull=True, terminated_at__isnull=False
+    )
+    for row in removed:
+        assert row.terminated_at is not None  # noqa: S101  # by the filter
+        until = bookable_until(since=row.terminated_at, now=now, ended_at=row.booking_ended_at)
+        yield _Account(row, Kind.REMOVED, row.terminated_at, until)
+    for row in Instance.objects.filter(launch_action_id__isnull=False):
+        billed_until = row.terminated_at or now
+        until = bookable_until(since=row.launched_at, now=billed_until, ended_at=row.booking_ended_at)
+        yield _Account(row, Kind.ADDED, row.launched_at, until)
+
+
+def _new_entries(accounts: list[_Account]) -> Iterator[SavingsEntry]:
+    booked = {
+        (row["instance_id"], row["kind"]): row["until"]
+        for row in SavingsEntry.objects.values("instance_id", "kind").annotate(until=Max("booked_until"))
+    }
+    current = _entries_to_extend(booked.values())
+    for account in accounts:
+        if account.instance.price is None or account.instance.cluster_id is None:
+            continue  # a price that was never recorded books nothing
+        start = max(account.since, booked.get((account.instance.pk, account.kind), account.since))
+        for piece in hour_slices(start, account.until):
+            yield _entry(account, piece, current.get((account.instance.pk, account.kind, piece.hour)))
+
+
+def _entries_to_extend(ends: Iterable[datetime]) -> dict[tuple[UUID, str, datetime], SavingsEntry]:
+    hours = {end.replace(minute=0, second=0, microsecond=0) for end in ends}
+    return {(row.instance_id, row.kind, row.hour): row for row in SavingsEntry.objects.filter(hour__in=hours)}
+
+
+def _entry(account: _Account, piece: Slice, known: SavingsEntry | None) -> SavingsEntry:
+    instance = account.instance
+    price = instance.price
+    assert price is not None  # noqa: S101  # by the caller
+    usd = piece.usd(price) * _SIGN[account.kind]
+    return SavingsEntry(
+        organization_id=instance.organization_id,
+        cluster_id=instance.cluster_id,
+        plan_id=instance.changed_by_plan_id,
+        instance=instance,
+        kind=account.kind,
+        hour=piece.hour,
+        booked_from=known.booked_from if known else piece.start,
+        booked_until=piece.end,
+        usd_per_hour=price,
+        usd=usd + (known.usd if known else 0),
+        formula=_FORMULA[account.kind],
+    )
