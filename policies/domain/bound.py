@@ -11,7 +11,7 @@ from policies.domain.matching import accepted_places
 from policies.domain.mix import spot_limit_percent
 from policies.domain.model import FloatArray, Place, place_of_node, place_of_offer, pod_vector, vector
 from policies.domain.policy import Rules
-from policies.domain.relaxation import Columns, relax
+from policies.domain.relaxation import Columns, Infeasible, relax
 from policies.domain.selection import worthwhile
 from policies.domain.shapes import CapacityType, ClusterSnapshot, Offer, Workload
 
@@ -78,7 +78,7 @@ def _relaxed_price(
             [mask_of[key[1]] for key in classes],
             columns,
         )
-    except ValueError:  # the nodes are overcommitted, so only what is certainly paid remains
+    except Infeasible:  # the nodes are overcommitted, so only what is certainly paid remains
         return Decimal(0)
     return Decimal(max(0.0, relaxed.cost * (1 - _TOLERANCE))).quantize(_STEP, ROUND_FLOOR)
 

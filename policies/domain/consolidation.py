@@ -71,20 +71,34 @@ class Mover:
     def run(self, pending: Mapping[int, int], required: frozenset[int] = frozenset()) -> Migration:
         """Return the steps; ``required`` launches are part of the plan whether or not room needs them."""
         steps: list[Step] = []
-        waiting = dict(pending)
-        queue = list(self._doomed)
-        step = Step([self._launch(place) for place in sorted(required)])
+        waiting, queue = dict(pending), list(self._doomed)
+        launched = [self._launch(place) for place in sorted(required)]
         while True:
-            waiting = self._admit(waiting, step)
-            queue = self._drain_wave(queue, step)
+            step, waiting, queue = self._wave(launched, waiting, queue)
             if step.drained or step.launched:
                 steps.append(step)
             if not step.drained:
                 break
-            self._retire(step)
-            step = Step()
+            self._board.present[[drained.place for drained in step.drained]] = False
+            launched = []
         self._drop_idle(steps, required)
         return Migration([step for step in steps if step.launched or step.drained], self._kept, waiting)
+
+    def _wave(
+        self, launched: list[int], waiting: Mapping[int, int], queue: list[int]
+    ) -> tuple[Step, dict[int, int], list[int]]:
+        """Play one wave until its launches, all ready before its first drain, are enough."""
+        start, kept = self._board.state(), dict(self._kept)
+        while True:
+            step = Step(list(launched))
+            left = self._admit(waiting, step)
+            later = self._drain_wave(queue, step)
+            if step.launched == launched:
+                return step, left, later
+            launched = step.launched
+            self._board.restore(start)
+            self._board.open[launched] = self._board.ready[launched] = True
+            self._kept = dict(kept)
 
     def _admit(self, waiting: Mapping[int, int], step: Step) -> dict[int, int]:
         """Place pending pods, launching for them; return those still waiting."""
@@ -133,10 +147,6 @@ class Mover:
             return Code.HEADROOM, "Kept: without it the policy's free headroom would be missed."
         step.drained.append(Drained(place, moves))
         return None
-
-    def _retire(self, step: Step) -> None:
-        for drained in step.drained:
-            self._board.present[drained.place] = False
 
     def _ready_count(self) -> int:
         return int((self._board.present & self._board.ready).sum())

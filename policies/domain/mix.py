@@ -21,9 +21,12 @@ def spot_limit_percent(rules: Rules) -> int:
     return min(rules.spot_percentage, limits.get(rules.template.capacity_type, 100))
 
 
-def spot_share_holds(spot_usd: Decimal, total_usd: Decimal, rules: Rules) -> bool:
-    """Tell whether so much spot among the new nodes' price is within the policy."""
-    return spot_usd * 100 <= total_usd * spot_limit_percent(rules)
+def mix_holds(bought: Sequence[Offer], on_demand_kept: int, rules: Rules) -> bool:
+    """Tell whether the new nodes keep the policy's share of spot and number of on-demand nodes."""
+    spot = [offer.usd_per_hour for offer in bought if offer.capacity_type is CapacityType.SPOT]
+    total = sum((offer.usd_per_hour for offer in bought), Decimal(0))
+    enough = on_demand_kept + len(bought) - len(spot) >= rules.on_demand_base
+    return enough and sum(spot, Decimal(0)) * 100 <= total * spot_limit_percent(rules)
 
 
 @dataclass(slots=True)
@@ -35,6 +38,8 @@ class Mixer:
     kinds: NodeKinds
     caps: Caps
     rules: Rules
+    held: Sequence[Offer] = ()
+    """Offers of nodes that the plan buys anyway."""
 
     def apply(self, bought: Sequence[Bought], on_demand_kept: int) -> list[Bought]:
         """Return the nodes with enough on-demand among them, as far as the offers allow."""
@@ -49,11 +54,8 @@ class Mixer:
         return nodes
 
     def _enough(self, nodes: Sequence[Bought], on_demand_kept: int) -> bool:
-        spot = [self.offers[kind] for kind, _ in nodes if self._is_spot(kind)]
-        total = sum((self.offers[kind].usd_per_hour for kind, _ in nodes), Decimal(0))
-        spot_usd = sum((offer.usd_per_hour for offer in spot), Decimal(0))
-        base = on_demand_kept + len(nodes) - len(spot) >= self.rules.on_demand_base
-        return base and spot_share_holds(spot_usd, total, self.rules)
+        bought = [*self.held, *(self.offers[kind] for kind, _ in nodes)]
+        return mix_holds(bought, on_demand_kept, self.rules)
 
     def _next(self, nodes: Sequence[Bought], swaps: dict[int, int], on_demand_kept: int) -> int:
         """Return the cheapest swap that is enough alone, else the one that brings most on-demand."""

@@ -5,10 +5,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
+import numpy as np
+
 from policies.domain.bound import lower_bound
 from policies.domain.checker import check
-from policies.domain.consolidation import Migration, Mover
+from policies.domain.consolidation import Mover
 from policies.domain.eligibility import pods_by_node, refused_nodes, refused_workloads
+from policies.domain.mix import mix_holds
 from policies.domain.model import DAEMON_KINDS, place_of_node, place_of_offer
 from policies.domain.plan import Breakdown, PlanProposal, Refusal
 from policies.domain.policy import Rules
@@ -32,6 +35,8 @@ _ATTEMPTS = (
 """Ways to look for a target: which nodes stay, and the share left free beyond the headroom."""
 _ATTEMPTS_WHEN_LARGE = 3
 _LARGE_PODS = 4_000
+_TOP_UPS = 3
+"""How often a target is tried again with more purchases for pods that found no place."""
 _SHORTENED = 2
 """How many drafts are tried again with fewer waves when none is valid as a whole."""
 
@@ -112,7 +117,7 @@ class _Search:
             steps = draft.migration.steps
             for length in sorted({len(steps) * 3 // 4, len(steps) // 2, len(steps) // 4}, reverse=True):
                 doomed = tuple(drained.place for step in steps[:length] for drained in step.drained)
-                shorter = self._draft(Target(doomed, draft.purchases), self._pending())
+                shorter = self._draft(Target(doomed, draft.purchases))
                 if self._worth_it(shorter):
                     yield shorter
 
@@ -121,13 +126,12 @@ class _Search:
         movable = [i for i, node in enumerate(self._snapshot.nodes) if node.id not in self._refused]
         if not movable:
             return
-        pending = self._pending()
         finder = TargetFinder(
             workloads=self._workloads,
             places=self._places,
             movable=movable,
             counts=Board(self._workloads, self._places, self._pods).counts,
-            pending=pending,
+            pending=self._pending(),
             offers=self._buyable,
             rules=self._rules,
         )
@@ -137,32 +141,58 @@ class _Search:
             target = finder.find(approach, slack)
             if target.doomed and target not in seen:
                 seen.add(target)
-                yield self._draft(target, pending)
+                yield self._topped_up(finder, target, slack, buys=approach is not Approach.SHRINK)
 
-    def _draft(self, target: Target, pending: dict[int, int]) -> Draft:
-        """Play the way to the target on a board."""
+    def _topped_up(self, finder: TargetFinder, target: Target, slack: float, *, buys: bool) -> Draft:
+        """Play the target; while places keep pods for want of room, try it with more purchases."""
+        best = self._draft(target)
+        for _ in range(_TOP_UPS if buys else 0):
+            kept = best.migration.kept.items()
+            stuck = [place for place, (code, _) in kept if code in {Code.NO_ROOM_ELSEWHERE, Code.HEADROOM}]
+            if not stuck:
+                break
+            target = finder.top_up(target, stuck, slack)
+            draft = self._draft(target)
+            if draft.price_after >= best.price_after:
+                break
+            best = draft
+        return best
+
+    def _draft(self, target: Target) -> Draft:
+        """Play the way to the target on a board, with on-demand nodes first where the mix needs them."""
+        draft = self._play(target, on_demand_first=False)
+        gone = {drained.place for drained in draft.drained}
+        kept = [place for index, place in enumerate(self._places) if index not in gone]
+        on_demand = sum(place.capacity_type is CapacityType.ON_DEMAND for place in kept)
+        if mix_holds([draft.bought[place] for place in draft.launched], on_demand, self._rules):
+            return draft
+        return self._play(target, on_demand_first=True)
+
+    def _play(self, target: Target, *, on_demand_first: bool) -> Draft:
         bought = [self._buyable[index] for index in target.purchases]
-        bought.sort(key=lambda offer: offer.capacity_type is CapacityType.SPOT)
+        bought.sort(key=lambda offer: offer.capacity_type is CapacityType.ON_DEMAND)
         places = [*self._places, *(place_of_offer(offer, f"launch/{i}") for i, offer in enumerate(bought))]
         board = Board(self._workloads, places, self._pods)
         start = len(self._places)
         launches = range(start, len(places))
-        required = {
-            start + i for i, offer in enumerate(bought) if offer.capacity_type is CapacityType.ON_DEMAND
-        }
-        mover = Mover(board, doomed=self._ordered(target.doomed), launches=launches, rules=self._rules)
-        migration: Migration = mover.run(pending, frozenset(required))
-        return Draft(
-            self._snapshot, board, migration, dict(zip(launches, bought, strict=True)), target.purchases
-        )
+        on_demand = {start + i for i, o in enumerate(bought) if o.capacity_type is CapacityType.ON_DEMAND}
+        mover = Mover(board, doomed=self._ordered(target.doomed, board), launches=launches, rules=self._rules)
+        migration = mover.run(self._pending(), frozenset(on_demand if on_demand_first else ()))
+        offers = dict(zip(launches, bought, strict=True))
+        return Draft(self._snapshot, board, migration, offers, target.purchases)
 
-    def _ordered(self, doomed: Sequence[int]) -> list[int]:
-        """Return empty nodes first, then those that save most for each pod moved."""
+    def _ordered(self, doomed: Sequence[int], board: Board) -> list[int]:
+        """Return empty nodes first, then those whose pods are hardest to place, then the dearest a pod."""
+        choice = np.array([int(mask[len(self._places) :].sum()) for mask in board.accepted])
+        size = board.requests[:, 0] + board.requests[:, 1] / 4
 
-        def key(index: int) -> tuple[bool, Decimal, str]:
+        def key(index: int) -> tuple[bool, int, int, Decimal, str]:
             node = self._snapshot.nodes[index]
-            moved = sum(self._pods.get(node.id, {}).values())
-            return moved > 0, -node.usd_per_hour / (1 + moved), node.id
+            carried = np.flatnonzero(board.counts[:, index])
+            moved = int(board.counts[:, index].sum())
+            fewest = int(choice[carried].min(initial=len(board.places)))
+            largest = -int(size[carried].max(initial=0)) // 500
+            return moved > 0, fewest, largest, -node.usd_per_hour / (1 + moved), node.id
 
         return sorted(doomed, key=key)
 

@@ -12,6 +12,10 @@ MAX_GROUPS = 24
 """Groups of pods that get rows of their own; more would only tighten the bound a little."""
 
 
+class Infeasible(ValueError):
+    """No node set whatever holds the pods."""
+
+
 @dataclass(frozen=True, slots=True)
 class Columns:
     """The nodes that a packing may use: price, room, and how many of each there may be."""
@@ -37,7 +41,7 @@ def relax(requests: IntArray, counts: IntArray, accepted: Sequence[BoolArray], c
     """Solve the relaxation; no set of whole nodes that holds all pods costs less than ``cost``.
 
     For every group of pods that accept the same columns, the room of these columns must cover what the
-    pods confined to them request, resource by resource. Raises ValueError when even that is impossible.
+    pods confined to them request, resource by resource. Raises Infeasible when even that is impossible.
     """
     groups = _groups(requests, counts, accepted)
     rows = [
@@ -52,7 +56,7 @@ def relax(requests: IntArray, counts: IntArray, accepted: Sequence[BoolArray], c
     matrix = np.array([row / scale for (row, _), scale in zip(rows, scales, strict=True)])
     lower = np.array([load / scale for (_, load), scale in zip(rows, scales, strict=True)])
     cost, used, duals = _solve(columns, matrix, lower)
-    return Relaxed(cost, used, _values(requests, groups, duals / np.array(scales)))
+    return Relaxed(cost, used, _values(requests, groups, duals[: len(scales)] / np.array(scales)))
 
 
 def _groups(
@@ -97,7 +101,7 @@ def _solve(columns: Columns, matrix: FloatArray, lower: FloatArray) -> tuple[flo
     solver.passModel(model)
     solver.run()
     if solver.getModelStatus() != highspy.HighsModelStatus.kOptimal:
-        raise ValueError("The allowed pools cannot hold these pods.")
+        raise Infeasible("The allowed pools cannot hold these pods.")
     solution = solver.getSolution()
     used = np.array(solution.col_value)
     return float(columns.prices @ used), used, np.array(solution.row_dual)

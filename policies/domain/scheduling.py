@@ -44,6 +44,15 @@ class Board:
                     self.counts[row[workload_id], column[place_id]] += count
         self.free -= self.counts.T @ self.requests
 
+    def state(self) -> tuple[IntArray, IntArray, BoolArray, BoolArray]:
+        """Return a copy of what moves change: pods, free room, open and ready places."""
+        return self.counts.copy(), self.free.copy(), self.open.copy(), self.ready.copy()
+
+    def restore(self, state: tuple[IntArray, IntArray, BoolArray, BoolArray]) -> None:
+        """Go back to a state."""
+        for array, saved in zip((self.counts, self.free, self.open, self.ready), state, strict=True):
+            array[...] = saved
+
     def choose(self, workload: int) -> int:
         """Return the place that the scheduler gives one more pod of the workload, or -1."""
         request = self.requests[workload]

@@ -94,7 +94,11 @@ class TargetFinder:
         open_now = np.array([self._places[index].schedulable for index in remaining], bool)
         here = [mask[len(self._offers) :][remaining] & open_now for mask in classes.accepted]
         left = fill_existing(classes, free, here)
-        bought = [] if approach is Approach.SHRINK else self._buy(classes, left, remaining, slack)
+        bought = (
+            []
+            if approach is Approach.SHRINK
+            else self._buy(classes, left, Target(tuple(doomed.tolist()), ()), slack)
+        )
         return Target(tuple(doomed.tolist()), tuple(kind for kind, _ in bought))
 
     def _staying(self, approach: Approach, slack: float) -> frozenset[int]:
@@ -136,11 +140,18 @@ class TargetFinder:
             ),
         )
 
-    def _buy(
-        self, classes: PodClasses, left: IntArray, remaining: Sequence[int], slack: float
-    ) -> list[Bought]:
+    def top_up(self, target: Target, stuck: Sequence[int], slack: float) -> Target:
+        """Return the target with more purchases: for the pods of doomed places that found no room."""
+        loads = self._counts[:, list(stuck)].sum(axis=1)
+        classes = self._classes(loads, [i for i in range(len(self._places)) if i not in set(target.doomed)])
+        extra = self._buy(classes, classes.counts, target, slack)
+        return Target(target.doomed, (*target.purchases, *(kind for kind, _ in extra)))
+
+    def _buy(self, classes: PodClasses, left: IntArray, so_far: Target, slack: float) -> list[Bought]:
         """Buy nodes for the pods left over, within the share caps, with enough on-demand among them."""
         offers = len(self._offers)
+        gone = set(so_far.doomed)
+        remaining = [index for index in range(len(self._places)) if index not in gone]
         masks = [mask[:offers] & self._bearable for mask in classes.accepted]
         classes = PodClasses(classes.requests, left, masks, classes.limits)
         pools: dict[tuple[str, str], int] = {}
@@ -150,28 +161,22 @@ class TargetFinder:
         zone_of = np.array([zones.setdefault(key[1], len(zones)) for key in keyed])
         rooms = self._scaled(slack)[:offers]
         kinds = NodeKinds(self._prices, rooms, self._rooms[:offers], pool_of[:offers], zone_of[:offers])
-        stay = offers + np.array(list(remaining), np.int64)
-        caps = Caps(
-            0,
-            0,
-            np.bincount(pool_of[stay], minlength=len(pools)),
-            np.bincount(zone_of[stay], minlength=len(zones)),
-        )
+        stay = np.array([*so_far.purchases, *(offers + index for index in remaining)], np.int64)
+        in_pool = np.bincount(pool_of[stay], minlength=len(pools))
+        caps = Caps(0, 0, in_pool, np.bincount(zone_of[stay], minlength=len(zones)))
         values = self._values(classes, rooms)
         on_demand = sum(self._places[i].capacity_type is CapacityType.ON_DEMAND for i in remaining)
-        expected = len(remaining) + max(
-            1, int(np.ceil((values @ left) / max(float(self._prices.mean()), 1e-9)))
-        )
-        bought: list[Bought] = []
-        for _ in range(5):
-            current = self._caps_for(caps, expected, len(set(self._zones.tolist())))
+        held = [self._offers[index] for index in so_far.purchases]
+        expected = len(stay) + max(1, int((values @ left) / max(float(self._prices.mean()), 1e-9)))
+        while True:
+            current = self._caps_for(caps, expected, len(zones))
             packing = buy_nodes(classes, left, values, kinds, current)
-            bought = Mixer(self._offers, classes, kinds, current, self._rules).apply(packing.nodes, on_demand)
-            total = len(remaining) + len(bought)
-            if self._pool_cap(total) == current.per_pool:
-                break
-            expected = total if total < expected else min(total, expected + (total - expected) // 2 + 1)
-        return bought
+            mixer = Mixer(self._offers, classes, kinds, current, self._rules, held)
+            bought = mixer.apply(packing.nodes, on_demand)
+            total = len(stay) + len(bought)
+            if self._pool_cap(total) >= current.per_pool:
+                return bought
+            expected = total
 
     def _caps_for(self, caps: Caps, expected: int, zone_count: int) -> Caps:
         current = caps.copy()
