@@ -43,6 +43,10 @@ class Cluster(Record, TenantModel):
     snapshot_sequence = models.BigIntegerField(default=0)
     pod_count = models.PositiveIntegerField(default=0)
     pending_pods = models.PositiveIntegerField(default=0)
+    unknown_nodes = ArrayField(models.CharField(max_length=400), default=list, blank=True)
+    """Nodes that the agent reports and no scan has found yet."""
+    unknown_nodes_scan_at = models.DateTimeField(null=True, blank=True)
+    """When such nodes last made us ask for a scan."""
     maintenance_mode = models.BooleanField(default=False)
     """Pause: no voluntary act touches the cluster while this is set."""
     maintenance_reason = models.CharField(max_length=255, blank=True)
