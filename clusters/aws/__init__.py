@@ -1,0 +1,1 @@
+"""Gateways to AWS: boto3 on one side, our plain types on the other, one translator of errors."""

@@ -1,0 +1,87 @@
+"""Auto Scaling: groups, their sizes, and taking one member out for good."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from clusters.aws.errors import ResourceMissing, translated
+from clusters.aws.session import RegionSession
+from clusters.domain.capacity import LaunchTemplate, ScalingGroup
+
+PAGE = 100
+
+
+def describe_groups(session: RegionSession, *, names: Sequence[str] = ()) -> tuple[ScalingGroup, ...]:
+    """Return all groups of the region, or those with the names that exist."""
+    query: dict[str, Any] = {"AutoScalingGroupNames": list(names)} if names else {}
+    with translated(action="autoscaling:DescribeAutoScalingGroups", region=session.region):
+        pages = session.autoscaling.get_paginator("describe_auto_scaling_groups").paginate(
+            **query, PaginationConfig={"PageSize": PAGE}
+        )
+        return tuple(_group(row) for page in pages for row in page["AutoScalingGroups"])
+
+
+def describe_group(session: RegionSession, *, name: str) -> ScalingGroup:
+    """Return one group; raise ResourceMissing when there is none of this name."""
+    found = describe_groups(session, names=[name])
+    if not found:
+        raise ResourceMissing(
+            f"There is no Auto Scaling group {name} in {session.region}.",
+            action="autoscaling:DescribeAutoScalingGroups",
+            region=session.region,
+        )
+    return found[0]
+
+
+def terminate_in_group(*, session: RegionSession, instance_id: str, decrement: bool = True) -> None:
+    """Terminate a member and, with ``decrement``, ask for one instance less, so that none replaces it.
+
+    Raises GroupAtMinimum when the group may not shrink, and ResourceMissing when no group has the instance.
+    """
+    with translated(action="autoscaling:TerminateInstanceInAutoScalingGroup", region=session.region):
+        session.autoscaling.terminate_instance_in_auto_scaling_group(
+            InstanceId=instance_id, ShouldDecrementDesiredCapacity=decrement
+        )
+
+
+def set_sizes(
+    *,
+    session: RegionSession,
+    group_name: str,
+    minimum: int | None = None,
+    desired: int | None = None,
+    maximum: int | None = None,
+) -> None:
+    """Set the sizes that are given and leave the others; raise ResourceMissing for an unknown group."""
+    sizes = {"MinSize": minimum, "DesiredCapacity": desired, "MaxSize": maximum}
+    given: dict[str, Any] = {name: size for name, size in sizes.items() if size is not None}
+    with translated(action="autoscaling:UpdateAutoScalingGroup", region=session.region):
+        session.autoscaling.update_auto_scaling_group(AutoScalingGroupName=group_name, **given)
+
+
+def _group(row: Mapping[str, Any]) -> ScalingGroup:
+    mixed = row.get("MixedInstancesPolicy") or {}
+    template = mixed.get("LaunchTemplate") or {}
+    specification = row.get("LaunchTemplate") or template.get("LaunchTemplateSpecification")
+    overrides = {item["InstanceType"] for item in template.get("Overrides", []) if item.get("InstanceType")}
+    members = row.get("Instances", [])
+    types = overrides or {member["InstanceType"] for member in members if member.get("InstanceType")}
+    on_demand_share = mixed.get("InstancesDistribution", {}).get("OnDemandPercentageAboveBaseCapacity", 100)
+    return ScalingGroup(
+        name=row["AutoScalingGroupName"],
+        min_size=row["MinSize"],
+        desired=row["DesiredCapacity"],
+        max_size=row["MaxSize"],
+        launch_template=_template(specification) if specification else None,
+        subnet_ids=tuple(filter(None, (row.get("VPCZoneIdentifier") or "").split(","))),
+        instance_types=tuple(sorted(types)),
+        is_spot_enabled=bool(mixed) and on_demand_share < 100,  # noqa: PLR2004  # a percentage
+        suspended=frozenset(item["ProcessName"] for item in row.get("SuspendedProcesses", [])),
+        instance_ids=tuple(member["InstanceId"] for member in members),
+        tags={tag["Key"]: tag.get("Value", "") for tag in row.get("Tags", [])},
+    )
+
+
+def _template(specification: Mapping[str, str]) -> LaunchTemplate:
+    return LaunchTemplate(
+        id=specification["LaunchTemplateId"], version=specification.get("Version", "$Default")
+    )
