@@ -63,7 +63,9 @@ class Cluster(Record, TenantModel):
         ]
         constraints = [
             models.UniqueConstraint(fields=["account", "region", "name"], name="clusters_name_once"),
-            models.UniqueConstraint(fields=["arn"], condition=~Q(arn=""), name="clusters_arn_once"),
+            models.UniqueConstraint(
+                fields=["account", "arn"], condition=~Q(arn=""), name="clusters_arn_once_per_account"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -113,7 +115,10 @@ class NodeGroup(Record, TenantModel):
 
 
 class Instance(Record, TenantModel):
-    """An EC2 instance; a node when it belongs to a cluster. Never deleted, only marked terminated."""
+    """An EC2 instance; a node when it belongs to a cluster. Never deleted, only marked terminated.
+
+    An AWS account that one organization let go and another linked has a row of the same id in each.
+    """
 
     class Lifecycle(models.TextChoices):
         SPOT = "spot", "Spot"
@@ -133,7 +138,7 @@ class Instance(Record, TenantModel):
     node_group = models.ForeignKey(
         NodeGroup, null=True, blank=True, on_delete=models.SET_NULL, related_name="instances"
     )
-    instance_id = models.CharField(max_length=20, unique=True)
+    instance_id = models.CharField(max_length=20, db_index=True)
     instance_type = models.CharField(max_length=50)
     lifecycle = models.CharField(max_length=10, choices=Lifecycle)
     region = models.CharField(max_length=50)
@@ -184,6 +189,7 @@ class Instance(Record, TenantModel):
             models.Index(fields=["cluster", "node_name"], name="idx_instance_cluster_node"),
         ]
         constraints = [
+            models.UniqueConstraint(fields=["account", "instance_id"], name="instances_once_per_account"),
             models.CheckConstraint(
                 condition=Q(instance_id__regex=r"^i-[0-9a-f]{8}([0-9a-f]{9})?$"), name="instances_id_form"
             ),
