@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from policies.domain.model import BoolArray, IntArray
 from policies.domain.policy import Rules
 from policies.domain.refusals import Code
 from policies.domain.scheduling import Board, Move
@@ -74,6 +75,7 @@ class Mover:
         waiting, queue = dict(pending), list(self._doomed)
         launched = [self._launch(place) for place in sorted(required)]
         while True:
+            launched = self._provide(launched, queue)
             step, waiting, queue = self._wave(launched, waiting, queue)
             if step.drained or step.launched:
                 steps.append(step)
@@ -83,6 +85,27 @@ class Mover:
             launched = []
         self._drop_idle(steps, required)
         return Migration([step for step in steps if step.launched or step.drained], self._kept, waiting)
+
+    def _provide(self, launched: Sequence[int], queue: Sequence[int]) -> list[int]:
+        """Launch until the places that stay have room for the next wave and the headroom besides.
+
+        This holds for each set of pods that accept the same places, so that pods with little choice
+        are not crowded out by the others.
+        """
+        board, step = self._board, Step(list(launched))
+        coming = list(queue[: wave_limit(int(board.present.sum()), self._rules)])
+        for mask, load in board.loads(coming):
+            while not self._provides(mask, load):
+                able = next((place for place in self._unlaunched if mask[place]), None)
+                if able is None or not self._add(able, step):
+                    break
+        return step.launched
+
+    def _provides(self, mask: BoolArray, load: IntArray) -> bool:
+        usable = self._board.open & mask
+        total = self._board.allocatable[usable, :2].sum(axis=0)
+        free = self._board.free[:2, usable].sum(axis=1)
+        return bool((free - load >= self._headroom * total).all())
 
     def _wave(
         self, launched: list[int], waiting: Mapping[int, int], queue: list[int]

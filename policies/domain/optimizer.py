@@ -170,7 +170,7 @@ class _Search:
 
     def _play(self, target: Target, *, on_demand_first: bool) -> Draft:
         bought = [self._buyable[index] for index in target.purchases]
-        bought.sort(key=lambda offer: offer.capacity_type is CapacityType.ON_DEMAND)
+        bought = _interleaved(bought)
         places = [*self._places, *(place_of_offer(offer, f"launch/{i}") for i, offer in enumerate(bought))]
         board = Board(self._workloads, places, self._pods)
         start = len(self._places)
@@ -226,6 +226,13 @@ class _Search:
             Refusal("cluster", self._snapshot.cluster_name, code.value, reason),
             *(node_refusal(node, code, f"Kept: {reason[0].lower()}{reason[1:]}") for node in free),
         ]
+
+
+def _interleaved(offers: Sequence[Offer]) -> list[Offer]:
+    """Return the offers with on-demand ones at even distances, so that every wave has its part."""
+    groups = [[o for o in offers if o.capacity_type is capacity_type] for capacity_type in CapacityType]
+    placed = [((i + 0.5) / len(group), n, i) for n, group in enumerate(groups) for i in range(len(group))]
+    return [groups[n][i] for _, n, i in sorted(placed)]
 
 
 def _on_demand_by_policy(snapshot: ClusterSnapshot, rules: Rules) -> ClusterSnapshot:

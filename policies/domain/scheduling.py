@@ -24,16 +24,20 @@ class Board:
         self.workloads, self.places = workloads, places
         self.requests = _matrix([pod_vector(workload) for workload in workloads])
         self.allocatable = _matrix([vector(place.allocatable) for place in places])
-        self.free = self.allocatable - _matrix([vector(place.daemon_overhead) for place in places])
+        daemons = _matrix([vector(place.daemon_overhead) for place in places])
+        self.free = np.ascontiguousarray((self.allocatable - daemons).T)
+        """Free room by resource and place: rows are resources, so that filters read whole rows."""
         self.counts = np.zeros((len(workloads), len(places)), np.int64)
         self.accepted = accepted_places(workloads, places)
         self.present = np.ones(len(places), bool)
         self.open = np.array([place.schedulable for place in places], bool)
         self.ready = self.open.copy()
-        self._inverse: FloatArray = 1.0 / np.maximum(self.allocatable[:, :2], 1)
         self._domains: dict[str, IntArray] = {}
         self._ruled = [bool(workload.spread or workload.anti_affinity_keys) for workload in workloads]
+        self._inverse: FloatArray = (1.0 / np.maximum(self.allocatable[:, :2], 1)).T
+        self._penalties: dict[tuple[int, int], FloatArray] = {}
         self._settle(pods)
+        self._share: FloatArray = (self.free[:2] * self._inverse).sum(axis=0)
 
     def _settle(self, pods: Mapping[str, Mapping[str, int]]) -> None:
         row = {workload.id: index for index, workload in enumerate(self.workloads)}
@@ -42,31 +46,44 @@ class Board:
             for workload_id, count in carried.items():
                 if place_id in column and workload_id in row:
                     self.counts[row[workload_id], column[place_id]] += count
-        self.free -= self.counts.T @ self.requests
+        self.free -= self.requests.T @ self.counts
 
-    def state(self) -> tuple[IntArray, IntArray, BoolArray, BoolArray]:
-        """Return a copy of what moves change: pods, free room, open and ready places."""
-        return self.counts.copy(), self.free.copy(), self.open.copy(), self.ready.copy()
+    def state(self) -> tuple[IntArray, IntArray, BoolArray, BoolArray, FloatArray]:
+        """Return a copy of what moves change: pods, free room, open and ready places, free shares."""
+        return self.counts.copy(), self.free.copy(), self.open.copy(), self.ready.copy(), self._share.copy()
 
-    def restore(self, state: tuple[IntArray, IntArray, BoolArray, BoolArray]) -> None:
+    def restore(self, state: tuple[IntArray, IntArray, BoolArray, BoolArray, FloatArray]) -> None:
         """Go back to a state."""
-        for array, saved in zip((self.counts, self.free, self.open, self.ready), state, strict=True):
+        arrays = (self.counts, self.free, self.open, self.ready, self._share)
+        for array, saved in zip(arrays, state, strict=True):
             array[...] = saved
 
     def choose(self, workload: int) -> int:
         """Return the place that the scheduler gives one more pod of the workload, or -1."""
-        request = self.requests[workload]
-        fits = self.open & self.accepted[workload] & (self.free >= request).all(axis=1)
+        cpu, memory, pods, gpu = self.requests[workload].tolist()
+        fits = self.open & self.accepted[workload]
+        fits &= self.free[0] >= cpu
+        fits &= self.free[1] >= memory
+        fits &= self.free[2] >= pods
+        if gpu:
+            fits &= self.free[3] >= gpu
         if self._ruled[workload]:
             fits &= self._topology(workload)
-        if not fits.any():
-            return -1
-        share = ((self.free[:, :2] - request[:2]) * self._inverse).sum(axis=1)
-        return int(np.where(fits, share, -np.inf).argmax())
+        score = np.where(fits, self._share - self._penalty(cpu, memory), -np.inf)
+        best = int(score.argmax()) if len(score) else -1
+        return best if best >= 0 and fits[best] else -1
+
+    def _penalty(self, cpu: int, memory: int) -> FloatArray:
+        """Return by how much one pod lowers the free share of each place."""
+        penalty = self._penalties.get((cpu, memory))
+        if penalty is None:
+            penalty = cpu * self._inverse[0] + memory * self._inverse[1]
+            self._penalties[cpu, memory] = penalty
+        return penalty
 
     def could_take(self, workload: int, place: int) -> bool:
         """Tell whether an absent place would take a pod of the workload once it is there."""
-        if not self.accepted[workload][place] or (self.free[place] < self.requests[workload]).any():
+        if not self.accepted[workload][place] or (self.free[:, place] < self.requests[workload]).any():
             return False
         if not self._ruled[workload]:
             return True
@@ -77,10 +94,16 @@ class Board:
 
     def move(self, workload: int, source: int, target: int) -> None:
         """Move one pod; -1 stands for outside the board."""
-        for place, count in ((source, -1), (target, 1)):
-            if place >= 0:
-                self.counts[workload, place] += count
-                self.free[place] -= count * self.requests[workload]
+        request = self.requests[workload]
+        penalty = self._penalty(int(request[0]), int(request[1]))
+        if source >= 0:
+            self.counts[workload, source] -= 1
+            self.free[:, source] += request
+            self._share[source] += penalty[source]
+        if target >= 0:
+            self.counts[workload, target] += 1
+            self.free[:, target] -= request
+            self._share[target] -= penalty[target]
 
     def undo(self, moves: Sequence[Move]) -> None:
         """Take back the moves, last first."""
@@ -117,13 +140,29 @@ class Board:
             self.move(workload, -1, target)
         return 0
 
+    def loads(self, places: Sequence[int]) -> list[tuple[BoolArray, IntArray]]:
+        """Return which places accept, and what CPU and memory is asked by, the pods on ``places``.
+
+        One entry for each set of pods that accept the same places, those with least choice first; the
+        last is for all pods together.
+        """
+        pods = self.counts[:, list(places)].sum(axis=1)
+        grouped: dict[bytes, tuple[BoolArray, IntArray]] = {}
+        for workload in np.flatnonzero(pods).tolist():
+            mask = self.accepted[workload]
+            _, load = grouped.get(mask.tobytes(), (mask, np.zeros(2, np.int64)))
+            grouped[mask.tobytes()] = (mask, load + pods[workload] * self.requests[workload, :2])
+        groups = sorted(grouped.values(), key=lambda group: int(group[0].sum()))
+        everywhere = np.logical_or.reduce([mask for mask, _ in groups]) if groups else None
+        return groups if everywhere is None else [*groups, (everywhere, pods @ self.requests[:, :2])]
+
     def spare_shares(self, without: int = -1) -> FloatArray:
         """Return the free share of CPU and memory on usable places, leaving one out."""
         usable = self.present & self.ready
         if without >= 0:
             usable[without] = False
         total = np.maximum(self.allocatable[usable, :2].sum(axis=0), 1)
-        shares: FloatArray = self.free[usable, :2].sum(axis=0) / total
+        shares: FloatArray = self.free[:2, usable].sum(axis=1) / total
         return shares
 
     def _topology(self, workload: int) -> BoolArray:

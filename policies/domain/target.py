@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -22,7 +22,7 @@ from policies.domain.model import (
 )
 from policies.domain.packing import Caps, NodeKinds, PodClasses, buy_nodes, fill_existing
 from policies.domain.policy import Rules
-from policies.domain.relaxation import Columns, relax
+from policies.domain.relaxation import Columns, Relaxed, relax
 from policies.domain.selection import effective_prices
 from policies.domain.shapes import CapacityType, Offer, Workload
 
@@ -164,10 +164,11 @@ class TargetFinder:
         stay = np.array([*so_far.purchases, *(offers + index for index in remaining)], np.int64)
         in_pool = np.bincount(pool_of[stay], minlength=len(pools))
         caps = Caps(0, 0, in_pool, np.bincount(zone_of[stay], minlength=len(zones)))
-        values = self._values(classes, rooms)
+        relaxed = self._relaxed(classes, rooms)
+        values = relaxed.values
         on_demand = sum(self._places[i].capacity_type is CapacityType.ON_DEMAND for i in remaining)
         held = [self._offers[index] for index in so_far.purchases]
-        expected = len(stay) + max(1, int((values @ left) / max(float(self._prices.mean()), 1e-9)))
+        expected = len(stay) + max(1, int(1.2 * relaxed.used[:-1].sum()))
         while True:
             current = self._caps_for(caps, expected, len(zones))
             packing = buy_nodes(classes, left, values, kinds, current)
@@ -187,16 +188,16 @@ class TargetFinder:
     def _pool_cap(self, node_count: int) -> int:
         return max(1, node_count * self._rules.pool_share_percent // 100)
 
-    def _values(self, classes: PodClasses, rooms: IntArray) -> FloatArray:
+    def _relaxed(self, classes: PodClasses, rooms: IntArray) -> Relaxed:
         columns = Columns(
             prices=np.append(self._prices, _ARTIFICIAL_PRICE),
             rooms=np.concatenate([rooms, np.full((1, 4), 10_000, np.int64)]),
             upper=np.append(np.where(self._bearable, np.inf, 0.0), np.inf),
         )
         accepted = [np.append(mask, True) for mask in classes.accepted]
-        values = relax(classes.requests, classes.counts, accepted, columns).values
+        relaxed = relax(classes.requests, classes.counts, accepted, columns)
         floor = 1e-6 * (classes.requests / np.maximum(rooms.mean(axis=0), 1)).sum(axis=1)
-        return np.asarray(values + floor)
+        return replace(relaxed, values=relaxed.values + floor)
 
     def _classes(self, loads: IntArray, remaining: Sequence[int]) -> PodClasses:
         """Group pods to place by what tells them apart; zone-spread pods are split by zone."""
