@@ -1,10 +1,10 @@
 """The policy document: every knob an operator may turn, with one home, one range and one default each."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, Protocol
 
 from policies.domain.knobs import (
     BadValue,
@@ -174,8 +174,29 @@ def as_json(document: object) -> dict[str, Any]:
     return {item.name: _plain(getattr(document, item.name)) for item in fields(document)}  # type: ignore[arg-type]
 
 
-def resolve(document: PolicyDocument, template: TemplateRules) -> Rules:
-    """Return what the optimizer needs; raise Conflict when policy and template leave nothing to launch."""
+class Boundary(Protocol):
+    """A node template, as its table or its author has it."""
+
+    @property
+    def families(self) -> Iterable[str]: ...
+    @property
+    def excluded_sizes(self) -> Iterable[str]: ...
+    @property
+    def architecture(self) -> str: ...
+    @property
+    def strategy(self) -> str: ...
+    @property
+    def capacity_type(self) -> str: ...
+    @property
+    def hybrid_spot_percentage(self) -> int: ...
+
+
+def resolve(config: Json, template: Boundary) -> Rules:
+    """Return what the optimizer needs.
+
+    Raises InvalidInput for a bad document, Conflict when policy and template leave nothing to launch.
+    """
+    document = parse(config)
     limits, buying, packing = document.constraints, document.provisioning, document.binpack
     return Rules(
         template=_narrowed(template, limits),
@@ -204,7 +225,7 @@ def resolve(document: PolicyDocument, template: TemplateRules) -> Rules:
     )
 
 
-def warnings(document: PolicyDocument, template: TemplateRules) -> list[str]:
+def warnings(document: PolicyDocument, template: Boundary) -> list[str]:
     """Return what an operator should know before saving, as sentences."""
     buying, affinity = document.provisioning, document.spot_affinity
     forced = affinity.default == "force" or "force" in affinity.namespaces.values()
@@ -227,8 +248,8 @@ def warnings(document: PolicyDocument, template: TemplateRules) -> list[str]:
     return [sentence for holds, sentence in candidates if holds]
 
 
-def _narrowed(template: TemplateRules, limits: Constraints) -> TemplateRules:
-    families = template.families
+def _narrowed(template: Boundary, limits: Constraints) -> TemplateRules:
+    families = frozenset(template.families)
     if limits.allowed_families:
         families &= frozenset(limits.allowed_families)
     if limits.block_burstable:
@@ -242,7 +263,7 @@ def _narrowed(template: TemplateRules, limits: Constraints) -> TemplateRules:
         )
     return TemplateRules(
         families=families,
-        excluded_sizes=template.excluded_sizes,
+        excluded_sizes=frozenset(template.excluded_sizes),
         architecture=template.architecture,
         strategy=template.strategy,
         capacity_type=template.capacity_type,

@@ -8,54 +8,81 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('accounts', '0001_initial'),
-        ('policies', '0001_initial'),
+        ("accounts", "0001_initial"),
+        ("policies", "0001_initial"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='nodetemplate',
-            name='iops',
+            model_name="nodetemplate",
+            name="iops",
             field=models.PositiveIntegerField(blank=True, null=True),
         ),
         migrations.AddField(
-            model_name='nodetemplate',
-            name='needs_instance_store',
+            model_name="nodetemplate",
+            name="needs_instance_store",
             field=models.BooleanField(default=False),
         ),
         migrations.AddField(
-            model_name='nodetemplate',
-            name='spot_allocation',
-            field=models.CharField(choices=[('lowest_price', 'Lowest price'), ('capacity_optimized', 'Capacity optimized')], default='capacity_optimized', max_length=20),
+            model_name="nodetemplate",
+            name="spot_allocation",
+            field=models.CharField(
+                choices=[("lowest_price", "Lowest price"), ("capacity_optimized", "Capacity optimized")],
+                default="capacity_optimized",
+                max_length=20,
+            ),
         ),
         migrations.AddField(
-            model_name='nodetemplate',
-            name='throughput_mibps',
+            model_name="nodetemplate",
+            name="throughput_mibps",
             field=models.PositiveIntegerField(blank=True, null=True),
         ),
         migrations.AddField(
-            model_name='nodetemplate',
-            name='version',
+            model_name="nodetemplate",
+            name="version",
             field=models.PositiveIntegerField(default=1),
         ),
         migrations.CreateModel(
-            name='PolicyRevision',
+            name="PolicyRevision",
             fields=[
-                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ('created_at', models.DateTimeField(default=spotopt.core.clock.utcnow, editable=False)),
-                ('updated_at', spotopt.core.records.UpdatedAtField(default=spotopt.core.clock.utcnow, editable=False)),
-                ('version', models.PositiveIntegerField()),
-                ('document', models.JSONField()),
-                ('diff', models.JSONField(default=list)),
-                ('changed_by', models.CharField(max_length=255)),
-                ('organization', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='accounts.organization')),
-                ('policy', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='revisions', to='policies.clusterpolicy')),
+                (
+                    "id",
+                    models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False),
+                ),
+                ("created_at", models.DateTimeField(default=spotopt.core.clock.utcnow, editable=False)),
+                (
+                    "updated_at",
+                    spotopt.core.records.UpdatedAtField(default=spotopt.core.clock.utcnow, editable=False),
+                ),
+                ("version", models.PositiveIntegerField()),
+                ("document", models.JSONField()),
+                ("diff", models.JSONField(default=list)),
+                ("changed_by", models.CharField(max_length=255)),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="accounts.organization",
+                    ),
+                ),
+                (
+                    "policy",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="revisions",
+                        to="policies.clusterpolicy",
+                    ),
+                ),
             ],
             options={
-                'db_table': 'policy_revisions',
-                'constraints': [models.UniqueConstraint(fields=('policy', 'version'), name='policy_revisions_version_once')],
+                "db_table": "policy_revisions",
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("policy", "version"), name="policy_revisions_version_once"
+                    )
+                ],
             },
         ),
     ]

@@ -1,0 +1,1 @@
+"""Shapes of what the policies API takes and gives."""
