@@ -7,6 +7,8 @@ from enum import Enum
 from typing import Any
 from xml.sax.saxutils import escape
 
+from moto.core.exceptions import ServiceException
+
 EC2_UNKNOWN_KEY = "AWS was not able to validate the provided access credentials"
 QUERY_SERVICES = frozenset({"sts", "autoscaling", "iam", "cloudformation"})
 
@@ -18,6 +20,10 @@ class Answer:
     status: int
     headers: dict[str, str]
     body: bytes
+
+
+class ApiError(ServiceException):
+    """An error of a service being performed, as (code, message); moto spells it for the service."""
 
 
 class Refusal(Enum):

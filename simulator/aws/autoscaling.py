@@ -3,9 +3,9 @@
 from typing import Any
 
 from moto.autoscaling.responses import AutoScalingResponse
-from moto.core.exceptions import ServiceException
 from moto.core.responses import ActionResult, EmptyResult
 
+from simulator.aws.answers import ApiError
 from simulator.aws.filters import page_of
 from simulator.aws.groups import Activity, Group, Groups
 from simulator.aws.launching import template_version
@@ -25,11 +25,9 @@ class SimulatedAutoScaling(Operation, AutoScalingResponse):
         name, subnets = self._get_param("AutoScalingGroupName"), self._get_param("VPCZoneIdentifier")
         template = self._get_param("LaunchTemplate")
         if self.groups.exists(*self.place, name):
-            raise ServiceException("AlreadyExists", "AutoScalingGroup by this name already exists")
+            raise ApiError("AlreadyExists", "AutoScalingGroup by this name already exists")
         if not template or not subnets or self._get_param("MixedInstancesPolicy"):
-            raise ServiceException(
-                "ValidationError", "Only groups with a launch template and subnets are simulated."
-            )
+            raise ApiError("ValidationError", "Only groups with a launch template and subnets are simulated.")
         low, high = self._get_int_param("MinSize", 0), self._get_int_param("MaxSize", 0)
         group = Group(
             name=name,
@@ -54,7 +52,7 @@ class SimulatedAutoScaling(Operation, AutoScalingResponse):
             self._get_int_param("MaxRecords", USUAL_PAGE),
         )
         if not 1 <= size <= LARGEST_PAGE:
-            raise ServiceException("ValidationError", f"MaxRecords must be between 1 and {LARGEST_PAGE}.")
+            raise ApiError("ValidationError", f"MaxRecords must be between 1 and {LARGEST_PAGE}.")
         found = [
             group
             for group in self.groups.all(*self.place)
@@ -88,7 +86,7 @@ class SimulatedAutoScaling(Operation, AutoScalingResponse):
             side, limit = (
                 ("below min", group.min_size) if wanted < group.min_size else ("above max", group.max_size)
             )
-            raise ServiceException(
+            raise ApiError(
                 "ValidationError",
                 f"New SetDesiredCapacity value {wanted} is {side} value {limit} for the AutoScalingGroup.",
             )
@@ -99,7 +97,7 @@ class SimulatedAutoScaling(Operation, AutoScalingResponse):
         group = self._group()
         members = self.groups.members(group)
         if members and not self._get_bool_param("ForceDelete", False):
-            raise ServiceException(
+            raise ApiError(
                 "ResourceInUse",
                 "You cannot delete an AutoScalingGroup while there are instances in the group.",
             )
@@ -132,9 +130,7 @@ class SimulatedAutoScaling(Operation, AutoScalingResponse):
         ids = self._get_param("InstanceIds", [])
         for instance_id in ids:
             if instance_id not in members:
-                raise ServiceException(
-                    "ValidationError", f"The instance {instance_id} is not part of {group.name}."
-                )
+                raise ApiError("ValidationError", f"The instance {instance_id} is not part of {group.name}.")
         decrement = self._get_bool_param("ShouldDecrementDesiredCapacity", False)
         leaving = [members[instance_id] for instance_id in ids]
         done = self.groups.release(group, leaving, decrement=decrement, terminate=False)
@@ -199,7 +195,7 @@ class SimulatedAutoScaling(Operation, AutoScalingResponse):
         machine = self.estate.machine(*self.place, instance_id)
         group = self.groups.of_machine(machine) if machine and machine.is_alive else None
         if machine is None or group is None:
-            raise ServiceException(
+            raise ApiError(
                 "ValidationError",
                 f"Instance Id not found - No managed instance found for instance ID: {instance_id}",
             )

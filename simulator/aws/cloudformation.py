@@ -3,10 +3,10 @@
 import re
 
 from moto.cloudformation.responses import CloudFormationResponse
-from moto.core.exceptions import ServiceException
 from moto.core.responses import ActionResult
 from moto.iam.responses import IamResponse
 
+from simulator.aws.answers import ApiError
 from simulator.aws.operation import Operation
 
 MAKES_ROLES = re.compile(r"AWS::IAM::\w+")
@@ -35,9 +35,7 @@ class SimulatedCloudFormation(Operation, CloudFormationResponse):
             else {"CAPABILITY_NAMED_IAM", "CAPABILITY_IAM"}
         )
         if not given & needed:
-            raise ServiceException(
-                "InsufficientCapabilitiesException", f"Requires capabilities : [{max(needed)}]"
-            )
+            raise ApiError("InsufficientCapabilitiesException", f"Requires capabilities : [{max(needed)}]")
 
 
 class SimulatedIam(Operation, IamResponse):

@@ -4,12 +4,12 @@ import hashlib
 import json
 from typing import Any
 
-from moto.core.exceptions import ServiceException
 from moto.core.responses import ActionResult, EmptyResult
 from moto.ec2.exceptions import InvalidInstanceIdError
 from moto.ec2.responses import EC2Response
 
 from simulator.aws import fleets, spot_prices
+from simulator.aws.answers import ApiError
 from simulator.aws.filters import page_of, selected
 from simulator.aws.instance_xml import document, reservation, reservations, state
 from simulator.aws.launching import build, launch_of, obstacle, template_version
@@ -27,7 +27,7 @@ class SimulatedEc2(Operation, EC2Response):
         filters = {item["Name"]: item.get("Values", []) for item in self._get_param("Filters", [])}
         ids = self._get_param("InstanceIds", [])
         if ids and self._get_param("MaxResults"):
-            raise ServiceException(
+            raise ApiError(
                 "InvalidParameterCombination",
                 "The parameter instancesSet cannot be used with the parameter maxResults",
             )
@@ -60,7 +60,7 @@ class SimulatedEc2(Operation, EC2Response):
         launch = launch_of(*self.place, request, version)
         found = obstacle(self.estate, launch)
         if found:
-            raise ServiceException(*found)
+            raise ApiError(*found)
         machines = build(self.estate, launch, int(request.get("MaxCount") or 1))
         for machine in machines:
             machine.client_token, machine.launched_by = token, self.principal.arn
@@ -75,7 +75,7 @@ class SimulatedEc2(Operation, EC2Response):
         if remembered:
             return ActionResult(remembered)
         if request.get("Type") != "instant":
-            raise ServiceException("UnsupportedOperation", "Only fleets of type instant are simulated.")
+            raise ApiError("UnsupportedOperation", "Only fleets of type instant are simulated.")
         fleet_id = "fleet-" + _uuid_like(
             self.estate.digest("fleet", self.estate.new_instance_id(), length=32)
         )
@@ -105,7 +105,7 @@ class SimulatedEc2(Operation, EC2Response):
     def terminate_instances(self) -> ActionResult:
         machines = self._known(self._get_param("InstanceIds", []))
         if not machines:
-            raise ServiceException("InvalidParameterCombination", "No instances specified")
+            raise ApiError("InvalidParameterCombination", "No instances specified")
         before = {machine.instance_id: state(machine) for machine in machines}
         for machine in machines:
             self.estate.room.terminate(machine.instance_id, reason="user", at=self.estate.now())
@@ -117,9 +117,7 @@ class SimulatedEc2(Operation, EC2Response):
         return Written(document("TerminateInstancesResponse", f"<instancesSet>{items}</instancesSet>"))
 
     def stop_instances(self) -> ActionResult:
-        raise ServiceException(
-            "UnsupportedOperation", "Machines of this world can only run or be terminated."
-        )
+        raise ApiError("UnsupportedOperation", "Machines of this world can only run or be terminated.")
 
     start_instances = reboot_instances = stop_instances
 
@@ -166,7 +164,7 @@ class SimulatedEc2(Operation, EC2Response):
         largest = PAGE_SIZES[action]
         size = self._get_int_param("MaxResults", largest)
         if not SMALLEST_PAGE <= size <= largest:
-            raise ServiceException(
+            raise ApiError(
                 "InvalidParameterValue",
                 f"Value ( {size} ) for parameter maxResults is invalid. Expecting a value between "
                 f"{SMALLEST_PAGE} and {largest}.",
@@ -186,11 +184,12 @@ class SimulatedEc2(Operation, EC2Response):
 
     def _remembered(self, action: str, token: str | None, request: dict[str, Any]) -> Any:
         """What this client token brought about before; None when new, refused when the request differs."""
+        replaying = self.estate.replaying_at is not None
         record = self.estate.remembered(self._token_key(action, token)) if token else None
-        if record is None:
+        if record is None or replaying:
             return None
         if record["digest"] != _digest(request):
-            raise ServiceException(
+            raise ApiError(
                 "IdempotentParameterMismatch",
                 "Arguments on this idempotent request are inconsistent with arguments used in "
                 "previous request(s).",

@@ -5,8 +5,7 @@ from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from typing import TypeVar
 
-from moto.core.exceptions import ServiceException
-
+from simulator.aws.answers import ApiError
 from simulator.aws.estate import Estate
 from simulator.aws.network import address_of
 from simulator.machines import Machine
@@ -29,7 +28,7 @@ FIELDS: dict[str, Callable[[Machine], str]] = {
 
 
 def selected(estate: Estate, machines: list[Machine], filters: Filters) -> list[Machine]:
-    """The machines that pass every filter; ServiceException for a filter EC2 does not have."""
+    """The machines that pass every filter; ApiError for a filter EC2 does not have."""
     for name, patterns in filters.items():
         read = _reader(estate, name)
         machines = [machine for machine in machines if _matches(read(machine), patterns)]
@@ -37,11 +36,11 @@ def selected(estate: Estate, machines: list[Machine], filters: Filters) -> list[
 
 
 def page_of(items: Sequence[Item], token: str | None, size: int) -> tuple[Sequence[Item], str | None]:
-    """One page and the token of the next; ServiceException for a token that was never given out."""
+    """One page and the token of the next; ApiError for a token that was never given out."""
     try:
         start = int(urlsafe_b64decode(token).decode().removeprefix("from:")) if token else 0
     except ValueError as broken:
-        raise ServiceException("InvalidParameterValue", "The parameter NextToken is invalid.") from broken
+        raise ApiError("InvalidParameterValue", "The parameter NextToken is invalid.") from broken
     end = start + size
     following = urlsafe_b64encode(f"from:{end}".encode()).decode() if end < len(items) else None
     return items[start:end], following
@@ -57,7 +56,7 @@ def _reader(estate: Estate, name: str) -> Callable[[Machine], list[str]]:
         attribute = {"vpc-id": "vpc_id", "subnet-id": "id"}[name]
         return lambda machine: [str(getattr(estate.addresses.subnet_of(machine), attribute))]
     if name not in FIELDS:
-        raise ServiceException("InvalidParameterValue", f"The filter '{name}' is invalid")
+        raise ApiError("InvalidParameterValue", f"The filter '{name}' is invalid")
     read = FIELDS[name]
     return lambda machine: [read(machine)]
 

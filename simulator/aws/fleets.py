@@ -5,8 +5,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
-from moto.core.exceptions import ServiceException
-
+from simulator.aws.answers import ApiError
 from simulator.aws.estate import Estate
 from simulator.aws.launching import (
     Launch,
@@ -97,7 +96,7 @@ def _fill(estate: Estate, pools: list[Pool], units: int, options: Specification,
 
 
 def _pools(estate: Estate, account_id: str, region: str, request: Specification) -> list[Pool]:
-    """Every override of every launch template configuration; ServiceException when one is malformed."""
+    """Every override of every launch template configuration; ApiError when one is malformed."""
     pools = []
     extra = request.get("TagSpecifications") or []
     for config in request.get("LaunchTemplateConfigs") or []:
@@ -105,7 +104,7 @@ def _pools(estate: Estate, account_id: str, region: str, request: Specification)
         template = {"LaunchTemplateId": version.template.id, "Version": str(version.number)}
         for override in config.get("Overrides") or [{}]:
             if override.get("InstanceRequirements"):
-                raise ServiceException(
+                raise ApiError(
                     "InvalidFleetConfiguration", "Attribute-based selection is not supported here."
                 )
             given = {name: override[name] for name in OVERRIDDEN if override.get(name)}
@@ -113,9 +112,7 @@ def _pools(estate: Estate, account_id: str, region: str, request: Specification)
             launch = launch_of(account_id, region, {**given, "TagSpecifications": extra}, version)
             pools.append(_pool(launch, override, template))
     if not pools:
-        raise ServiceException(
-            "MissingParameter", "The request must contain the parameter LaunchTemplateConfigs"
-        )
+        raise ApiError("MissingParameter", "The request must contain the parameter LaunchTemplateConfigs")
     return pools
 
 

@@ -22,6 +22,7 @@ CREDENTIAL = re.compile(r"Credential=([^/]+)/\d{8}/([^/]+)/([^/]+)/aws4_request"
 READS = ("Describe", "Get", "List", "Search", "Validate", "Estimate", "Lookup", "Simulate", "Detect", "Test")
 KEPT_ELSEWHERE = frozenset({"RunInstances", "CreateFleet", "TerminateInstances"})
 NOT_REPLAYED = frozenset({"sts", "autoscaling"})
+FIRST_ERROR = 300
 KEPT_HEADERS = ("content-type", "x-amz-target")
 
 logger = logging.getLogger(__name__)
@@ -90,7 +91,9 @@ class Gate:
             mock_random.seed(record["seed"])
             responder = self._responders[addressed.service]()
             responder.admit(_request(addressed, principal), self._estate, principal)
-            responder.perform()
+            answer = responder.perform()
+            if answer.status >= FIRST_ERROR:
+                logger.warning("A write cannot be repeated: %s %s", addressed.service, answer.body[:300])
         self._estate.replaying_at = None
 
     def _answer(self, addressed: Addressed) -> Answer | None:
@@ -127,7 +130,7 @@ class Gate:
             answer = responder.perform()
         except NotImplementedError as missing:
             raise Refused(Refusal.UNKNOWN_ACTION, f"{action} is not simulated.") from missing
-        if writes and answer.status < 300 and self._is_replayed(addressed.service, action):  # noqa: PLR2004
+        if writes and answer.status < FIRST_ERROR and self._is_replayed(addressed.service, action):
             self._write_down(addressed, principal, seed)
         return answer, action
 

@@ -5,8 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from moto.core.exceptions import ServiceException
-
+from simulator.aws.answers import ApiError
 from simulator.aws.estate import Estate
 from simulator.aws.launching import Launch, build, launch_of, obstacle, template_version
 from simulator.machines import Machine
@@ -77,12 +76,10 @@ class Groups:
         return sorted(found, key=lambda group: group.name)
 
     def get(self, account_id: str, region: str, name: str) -> Group:
-        """The group; ServiceException (ValidationError) when there is none."""
+        """The group; ApiError (ValidationError) when there is none."""
         group = self._groups.get(f"group/{account_id}/{region}/{name}")
         if group is None:
-            raise ServiceException(
-                "ValidationError", f"AutoScalingGroup name not found - AutoScalingGroup {name}"
-            )
+            raise ApiError("ValidationError", f"AutoScalingGroup name not found - AutoScalingGroup {name}")
         return group
 
     def exists(self, account_id: str, region: str, name: str) -> bool:
@@ -99,13 +96,14 @@ class Groups:
 
     def members(self, group: Group) -> list[Machine]:
         """The group's living machines, oldest first."""
-        return [
+        found = [
             machine
             for machine in self._estate.room.alive()
             if machine.group == group.name
             and (machine.account_id, machine.region) == (group.account_id, group.region)
             and machine.instance_id not in group.detached
         ]
+        return sorted(found, key=lambda machine: (machine.launched_at, machine.instance_id))
 
     def of_machine(self, machine: Machine) -> Group | None:
         """The group a machine is a member of, or None."""
@@ -124,16 +122,16 @@ class Groups:
         maximum: int | None = None,
         desired: int | None = None,
     ) -> None:
-        """Change the sizes as UpdateAutoScalingGroup does; ServiceException when they contradict."""
+        """Change the sizes as UpdateAutoScalingGroup does; ApiError when they contradict."""
         low = group.min_size if minimum is None else minimum
         high = group.max_size if maximum is None else maximum
         if low > high:
-            raise ServiceException(
+            raise ApiError(
                 "ValidationError", f"Max bound, {high}, must be greater than or equal to min bound, {low}"
             )
         wanted = min(max(group.desired, low), high) if desired is None else desired
         if not low <= wanted <= high:
-            raise ServiceException(
+            raise ApiError(
                 "ValidationError",
                 f"Desired capacity:{wanted} must be between the specified min size:{low} and max size:{high}",
             )
@@ -145,7 +143,7 @@ class Groups:
     ) -> list[Activity]:
         """Terminate or detach members, with or without a replacement; refuse to go below the minimum."""
         if decrement and group.desired - len(machines) < group.min_size:
-            raise ServiceException(
+            raise ApiError(
                 "ValidationError",
                 f"Currently, desiredSize equals minSize ({group.min_size}). Terminating instance without "
                 "replacement will violate group's min size constraint. Either set "

@@ -5,10 +5,10 @@ from base64 import b64decode
 from dataclasses import dataclass, field
 from typing import Any
 
-from moto.core.exceptions import ServiceException
 from moto.ec2.models.launch_templates import LaunchTemplateVersion
 from moto.ec2.models.subnets import Subnet
 
+from simulator.aws.answers import ApiError
 from simulator.aws.estate import Estate
 from simulator.aws.network import default_subnet, dns_name, ec2_of
 from simulator.machines import Machine
@@ -52,7 +52,7 @@ class Launch:
 
 
 def template_version(account_id: str, region: str, specification: Specification) -> LaunchTemplateVersion:
-    """The launch template version that a call names by id or name; ServiceException if absent."""
+    """The launch template version that a call names by id or name; ApiError if absent."""
     ec2 = ec2_of(account_id, region)
     if "LaunchTemplateId" in specification:
         template = ec2.get_launch_template(specification["LaunchTemplateId"])
@@ -71,7 +71,7 @@ def launch_of(
     }
     instance_type, image_id = content.get("InstanceType"), content.get("ImageId")
     if not instance_type or not image_id:
-        raise ServiceException("MissingParameter", "The request must contain an instance type and an image.")
+        raise ApiError("MissingParameter", "The request must contain an instance type and an image.")
     specifications = [*((version.data if version else {}).get("TagSpecifications") or [])]
     specifications += specification.get("TagSpecifications") or []
     tags = tags_for(specifications, "instance")
@@ -196,7 +196,7 @@ def _subnet(account_id: str, region: str, content: Specification) -> Subnet:
     try:
         return default_subnet(account_id, region, zone)
     except LookupError as missing:
-        raise ServiceException("InvalidParameterValue", f"Invalid availability zone: [{zone}]") from missing
+        raise ApiError("InvalidParameterValue", f"Invalid availability zone: [{zone}]") from missing
 
 
 def _decoded(user_data: Any) -> str:

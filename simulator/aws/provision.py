@@ -11,7 +11,7 @@ from moto.core.types import Base64EncodedString
 from moto.ec2.models.amis import Ami
 from moto.ec2.models.launch_templates import LaunchTemplate
 from moto.ec2.models.subnets import Subnet
-from moto.eks.models import EKSBackend, eks_backends
+from moto.eks.models import EKSBackend, Nodegroup, eks_backends
 from moto.moto_api._internal import mock_random
 
 from simulator.aws.estate import Estate
@@ -113,10 +113,11 @@ class Provisioner:
         return machines
 
     def provide_images(self, account_id: str, region: str) -> None:
-        """Give an account its EKS images in a region, once."""
+        """Give an account its EKS images (and default network) in a region, once."""
         if (account_id, region) in self._imaged:
             return
         self._imaged.add((account_id, region))
+        mock_random.seed(self._estate.digest("region", account_id, region))
         ec2 = ec2_of(account_id, region)
         for arch, architecture in ARCHITECTURES.items():
             image_id = self._image_id(account_id, region, arch)
@@ -136,8 +137,8 @@ class Provisioner:
             )
 
     def _cluster(self, account_id: str, number: int, cluster: Facts, started_at: datetime) -> list[Group]:
-        mock_random.seed(self._estate.digest("cluster", account_id, cluster["region"], cluster["name"]))
         self.provide_images(account_id, cluster["region"])
+        mock_random.seed(self._estate.digest("cluster", account_id, cluster["region"], cluster["name"]))
         subnets, security_group_id = self._network(account_id, number, cluster)
         _node_profile(account_id, f"{cluster['name']}-node")
         eks: EKSBackend = eks_backends[account_id][cluster["region"]]
@@ -157,6 +158,10 @@ class Provisioner:
         )
         made.created_at = started_at
         made.endpoint = f"{self._estate.kube_url}/clusters/{cluster['name']}"
+        issuer = self._estate.digest("issuer", account_id, cluster["name"], length=32).upper()
+        made.identity = {
+            "oidc": {"issuer": f"https://oidc.eks.{cluster['region']}.amazonaws.com/id/{issuer}"}
+        }
         network = (subnets, security_group_id)
         return [self._group(account_id, cluster, group, network, started_at) for group in cluster["groups"]]
 
@@ -172,7 +177,8 @@ class Provisioner:
         name, subnets = group_name(cluster, facts), network[0]
         template = self._template(account_id, cluster, facts, network[1])
         if facts["kind"] == "managed":
-            self._nodegroup(account_id, cluster, facts, subnets, template)
+            nodegroup = self._nodegroup(account_id, cluster, facts, subnets, template)
+            nodegroup.created_at = nodegroup.modified_at = started_at
         tags = {**_node_tags(cluster, facts), f"kubernetes.io/cluster/{cluster['name']}": "owned"}
         return Group(
             name=name,
@@ -209,7 +215,7 @@ class Provisioner:
 
     def _nodegroup(
         self, account_id: str, cluster: Facts, facts: Facts, subnets: list[Subnet], template: LaunchTemplate
-    ) -> None:
+    ) -> Nodegroup:
         eks: EKSBackend = eks_backends[account_id][cluster["region"]]
         made = eks.create_nodegroup(
             cluster_name=cluster["name"],
@@ -228,6 +234,7 @@ class Provisioner:
         )
         made.launch_template = {"id": template.id, "name": template.name, "version": "1"}
         made.resources = {"autoScalingGroups": [{"name": group_name(cluster, facts)}]}
+        return made
 
     def _user_data(self, cluster: Facts, facts: Facts) -> str:
         labels = dict(facts["labels"])

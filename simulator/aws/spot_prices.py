@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from moto.core.exceptions import ServiceException
-
+from simulator.aws.answers import ApiError
 from simulator.aws.estate import Estate
 from simulator.aws.instance_xml import document
 from simulator.aws.network import ec2_of
@@ -95,7 +94,7 @@ def _position(
         instants = datetime.fromtimestamp(float(start), UTC), datetime.fromtimestamp(float(end), UTC)
         return int(number), int(skip), instants
     except ValueError as broken:
-        raise ServiceException("InvalidParameterValue", "The parameter NextToken is invalid.") from broken
+        raise ApiError("InvalidParameterValue", "The parameter NextToken is invalid.") from broken
 
 
 def _instant(value: Any) -> datetime | None:

@@ -3,11 +3,10 @@
 import json
 from datetime import UTC, datetime
 
-from moto.core.exceptions import ServiceException
 from moto.core.responses import ActionResult
 from moto.sts.responses import TokenResponse
 
-from simulator.aws.answers import Refusal, Refused
+from simulator.aws.answers import ApiError, Refusal, Refused
 from simulator.aws.identity import find_role
 from simulator.aws.operation import Operation
 from simulator.aws.policies import trusts
@@ -35,7 +34,7 @@ class SimulatedSts(Operation, TokenResponse):
             )
         longest = int(role.max_session_duration or USUAL_SECONDS)
         if not SHORTEST_SECONDS <= seconds <= longest:
-            raise ServiceException(
+            raise ApiError(
                 "ValidationError",
                 "The requested DurationSeconds exceeds the MaxSessionDuration set for this role."
                 if seconds > longest
