@@ -19,7 +19,7 @@ def cluster_facts(cluster_id: UUID, *, excluding_action: UUID | None = None) -> 
     nodes = _nodes(cluster_id)
     targets = (
         Action.objects.filter(cluster_id=cluster_id, status__in=OPEN, kind__in=DISRUPTIVE)
-        .exclude(pk=excluding_action)
+        .exclude(Q(pk=excluding_action) if excluding_action else Q(pk__in=[]))
         .values_list("params__instance_id", flat=True)
     )
     cordoned = {node.instance_id for node in nodes.values() if node.is_cordoned}

@@ -1,6 +1,7 @@
 """Request, claim and report actions: the only road by which anything is changed."""
 
 from collections.abc import Mapping
+from decimal import Decimal
 from uuid import UUID
 
 from django.db import transaction
@@ -205,8 +206,12 @@ def finish(
     result: Params | None = None,
     error_code: str = "",
     error_message: str = "",
+    usd_per_hour: Decimal | None = None,
 ) -> None:
-    """Move an open action to a final status and record it; raise Conflict when it is over already."""
+    """Move an open action to a final status and record it; raise Conflict when it is over already.
+
+    ``usd_per_hour`` is what the act saves (positive) or costs (negative) from now on.
+    """
     if not rules.may_move(action.status, status):
         raise Conflict(f"An action that is {action.status} cannot become {status}.")
     now = utcnow()
@@ -223,13 +228,8 @@ def finish(
     action.refresh_from_db()
     verb = action.get_status_display().lower()
     detail = f": {error_message}" if error_message else ""
-    _tell(
-        action,
-        actor,
-        status,
-        f"{action.get_kind_display()} {verb}: {action.target}{detail}",
-        after=dict(result or {}),
-    )
+    sentence = f"{action.get_kind_display()} {verb}: {action.target}{detail}"
+    _tell(action, actor, status, sentence, after=dict(result or {}), usd_per_hour=usd_per_hour)
 
 
 def cancel_pending(*, plan_id: UUID, actor: Actor) -> int:
@@ -277,26 +277,35 @@ def _refuse(action: Action, verdict: Verdict) -> None:
     )
 
 
-def _tell(action: Action, actor: Actor, verb: str, sentence: str, *, after: Params) -> None:
-    refused = verb in (Action.Status.REFUSED, Action.Status.EXPIRED)
-    failed = verb == Action.Status.FAILED
+def _tell(
+    action: Action,
+    actor: Actor,
+    verb: str,
+    sentence: str,
+    *,
+    after: Params,
+    usd_per_hour: Decimal | None = None,
+) -> None:
     _announce(action)
+    kind = "instance" if action.params.get("instance_id") else "cluster"
     record(
         actor=actor,
         event=f"clusters.action.{verb}",
         sentence=sentence,
-        subject=Subject(
-            "instance" if action.params.get("instance_id") else "cluster", action.target, action.target
-        ),
-        outcome=AuditLog.Outcome.DENIED
-        if refused
-        else AuditLog.Outcome.FAILED
-        if failed
-        else AuditLog.Outcome.SUCCESS,
+        subject=Subject(kind, action.target, action.target),
+        outcome=_OUTCOMES.get(verb, AuditLog.Outcome.SUCCESS),
         account_id=action.cluster.account_id,
         cluster_id=action.cluster_id,
         after={"action_id": str(action.pk), "kind": action.kind, "reason": action.reason, **after},
+        usd_per_hour=usd_per_hour,
     )
+
+
+_OUTCOMES = {
+    Action.Status.REFUSED: AuditLog.Outcome.DENIED,
+    Action.Status.EXPIRED: AuditLog.Outcome.FAILED,
+    Action.Status.FAILED: AuditLog.Outcome.FAILED,
+}
 
 
 def _announce(action: Action) -> None:

@@ -74,7 +74,8 @@ def _end_changed_bookings(now: datetime) -> None:
     changed = [
         row.pk
         for row in open_rows.only("pk", "cluster_id", "requests_baseline_millis")
-        if workload_changed(
+        if row.cluster_id is not None
+        and workload_changed(
             baseline_millis=row.requests_baseline_millis or 0, current_millis=current.get(row.cluster_id, 0)
         )
     ]
@@ -117,7 +118,7 @@ def _entries_to_extend(ends: Iterable[datetime]) -> dict[tuple[UUID, str, dateti
 def _entry(account: _Account, piece: Slice, known: SavingsEntry | None) -> SavingsEntry:
     instance = account.instance
     price = instance.price
-    assert price is not None  # noqa: S101  # by the caller
+    assert price is not None and instance.cluster_id is not None  # noqa: S101, PT018  # by the caller
     usd = piece.usd(price) * _SIGN[account.kind]
     return SavingsEntry(
         organization_id=instance.organization_id,

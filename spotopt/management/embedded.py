@@ -63,11 +63,16 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def start_redis(directory: Path, port: int) -> "subprocess.Popen[bytes]":
-    """Start Redis on ``port`` with its append-only file in ``directory``; return once it answers."""
+def redis_command(directory: Path, port: int | str) -> list[str]:
+    """Return the command that serves Redis on ``port`` with its append-only file in ``directory``."""
     directory.mkdir(parents=True, exist_ok=True)
     options = f"--port {port} --bind 127.0.0.1 --appendonly yes --appendfsync everysec --loglevel warning"
-    command = [redis_server_path(), *options.split(), "--save", "", "--dir", str(directory)]
+    return [redis_server_path(), *options.split(), "--save", "", "--dir", str(directory)]
+
+
+def start_redis(directory: Path, port: int) -> "subprocess.Popen[bytes]":
+    """Start Redis on ``port``; return once it answers."""
+    command = redis_command(directory, port)
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)  # noqa: S603
     wait_for_redis(f"redis://127.0.0.1:{port}/0")
     return process

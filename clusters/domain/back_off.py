@@ -1,0 +1,9 @@
+"""How long a pool that had no capacity is left alone."""
+
+FIRST_SECONDS = 180
+LONGEST_SECONDS = 1800
+
+
+def next_back_off_seconds(previous: int) -> int:
+    """Return 3 minutes at first, then twice the previous pause up to 30 minutes (spec README, decision 9)."""
+    return min(LONGEST_SECONDS, previous * 2) if previous else FIRST_SECONDS

@@ -1,0 +1,221 @@
+"""Carry AWS actions out: launch and terminate, each safe to do again after a crash."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from decimal import Decimal
+from uuid import UUID
+
+from clusters.aws import autoscaling, ec2
+from clusters.aws.errors import AwsError, AwsThrottled, AwsTimeout, AwsUnreachable, ResourceMissing
+from clusters.aws.session import RegionSession, RoleGrant, session_for
+from clusters.domain.capacity import CLUSTER_TAG, FleetOverride, FoundInstance, LaunchTemplate, ScalingGroup
+from clusters.models import Action, Instance, NodeGroup
+from clusters.services import actions, nodes
+from spotopt.core.actor import Actor
+from spotopt.core.clock import utcnow
+from spotopt.core.errors import Conflict
+
+RETRY_AFTER = timedelta(seconds=15)
+_UNCERTAIN = (AwsThrottled, AwsTimeout, AwsUnreachable)
+"""After these nobody knows whether AWS acted: the action is tried again with the same token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an executor did."""
+
+    is_success: bool
+    result: dict[str, object] = field(default_factory=dict)
+    error_code: str = ""
+    error_message: str = ""
+    usd_per_hour: Decimal | None = None
+
+
+def actuate(*, action_id: UUID, worker: str) -> str:
+    """Claim one AWS action, do it, and close it; return its status, or ``skipped`` when another has it."""
+    action = actions.claim_for_actuator(action_id=action_id, worker=worker)
+    if action is None:
+        return "skipped"
+    account = action.cluster.account
+    try:
+        session = session_for(RoleGrant(account.role_arn, account.external_id)).in_region(
+            action.cluster.region
+        )
+        outcome = _EXECUTORS[action.kind](action, session)
+    except _UNCERTAIN as error:
+        return _try_again_later(action, error)
+    except AwsError as error:
+        outcome = Outcome(is_success=False, error_code=error.code, error_message=error.detail)
+    return _close(action, outcome)
+
+
+def waiting_actions() -> list[UUID]:
+    """Return the organization's AWS actions that nobody works on: never started, or left by a dead worker."""
+    now = utcnow()
+    rows = Action.objects.filter(route=Action.Route.AWS)
+    pending = rows.filter(status=Action.Status.PENDING, expires_at__gt=now)
+    abandoned = rows.filter(status=Action.Status.RUNNING, lease_until__lt=now)
+    return [*pending.values_list("pk", flat=True), *abandoned.values_list("pk", flat=True)]
+
+
+def _close(action: Action, outcome: Outcome) -> str:
+    status = Action.Status.SUCCEEDED if outcome.is_success else Action.Status.FAILED
+    try:
+        actions.finish(
+            action=action,
+            status=status,
+            actor=Actor.system(action.organization_id, "AWS actuator"),
+            result=outcome.result,
+            error_code=outcome.error_code,
+            error_message=outcome.error_message,
+            usd_per_hour=outcome.usd_per_hour,
+        )
+    except Conflict:
+        action.refresh_from_db()  # a worker that took over was faster; what it recorded stands
+    return str(action.status)
+
+
+def _try_again_later(action: Action, error: AwsError) -> str:
+    Action.objects.filter(pk=action.pk, status=Action.Status.RUNNING).update(
+        lease_until=utcnow() + RETRY_AFTER, error_code=error.code[:100], error_message=error.detail[:1024]
+    )
+    return "waiting"
+
+
+# --- launch ----------------------------------------------------------------------------------------------
+
+
+def _launch(action: Action, session: RegionSession) -> Outcome:
+    """Launch one node in the first pool that has room: the plan's spot pools, then on-demand."""
+    known = ec2.launched_for_action(session, action_id=str(action.pk))
+    if known:
+        return _launched(action, known[0])
+    if utcnow() > action.expires_at:
+        return Outcome(
+            is_success=False, error_code="expired", error_message="AWS never confirmed the launch."
+        )
+    template_group = _template_group(action)
+    if template_group is None:
+        message = "No node group of the cluster has a launch template to launch from."
+        return Outcome(is_success=False, error_code="no_launch_template", error_message=message)
+    template = LaunchTemplate(template_group.launch_template_id, template_group.launch_template_version)
+    zones = ec2.subnet_zones(session, subnet_ids=template_group.subnet_ids)
+    subnets = {zone_id: subnet for subnet, (_, zone_id) in sorted(zones.items(), reverse=True)}
+    refusals: list[str] = []
+    for attempt, (capacity_type, pools) in enumerate(_attempts(action.params, subnets)):
+        answer = ec2.create_instant_fleet(
+            session=session,
+            client_token=f"{action.pk}-{attempt}",
+            launch_template=template,
+            overrides=pools,
+            capacity_type=capacity_type,
+            count=1,
+            tags=_tags(action),
+        )
+        nodes.record_dry_pools(session.region, capacity_type, answer.refusals, zones)
+        refusals += [f"{refusal.instance_type}: {refusal.code}" for refusal in answer.refusals]
+        if answer.instances:
+            launched = ec2.describe_instances(session, instance_ids=[answer.instances[0].instance_id])
+            return _launched(action, launched[0])
+    reasons = "; ".join(sorted(set(refusals))) or "No subnet of the group lies in the zones asked for."
+    return Outcome(is_success=False, error_code="no_capacity", error_message=f"No pool had room. {reasons}")
+
+
+def _attempts(
+    params: dict[str, object], subnets: dict[str, str]
+) -> list[tuple[str, Sequence[FleetOverride]]]:
+    """Return the fleet requests to make in order: all spot pools at once, then the on-demand ones."""
+    first = f"{params['zone_id']}:{params['instance_type']}:{params['capacity_type']}"
+    alternatives = params.get("alternatives") or []
+    pools = [first, *(alternatives if isinstance(alternatives, list) else [])]
+    requests = []
+    for capacity_type in ("spot", "on_demand"):
+        overrides = [
+            FleetOverride(instance_type=instance_type, subnet_id=subnets[zone_id], priority=float(rank))
+            for rank, (zone_id, instance_type, kind) in enumerate(pool.split(":") for pool in pools)
+            if kind == capacity_type and zone_id in subnets
+        ]
+        if overrides:
+            requests.append((capacity_type, overrides))
+    return requests
+
+
+def _template_group(action: Action) -> NodeGroup | None:
+    """Return the group whose launch template new nodes copy: the largest one that takes every pod."""
+    groups = NodeGroup.objects.filter(cluster_id=action.cluster_id).exclude(launch_template_id="")
+    return min(groups, key=lambda group: (bool(group.taints), -group.max_size, group.name), default=None)
+
+
+def _tags(action: Action) -> dict[str, str]:
+    cluster = action.cluster
+    return {
+        "Name": f"{cluster.name}-spotopt",
+        f"{CLUSTER_TAG}{cluster.name}": "owned",
+        "spotopt:action-id": str(action.pk),
+        "spotopt:cluster-id": str(cluster.pk),
+        "spotopt:plan-id": str(action.plan_id or ""),
+    }
+
+
+def _launched(action: Action, found: FoundInstance) -> Outcome:
+    row = nodes.record_launch(action=action, found=found)
+    return Outcome(
+        is_success=True,
+        result={
+            "instance_id": found.instance_id,
+            "instance_type": found.instance_type,
+            "lifecycle": found.lifecycle,
+            "zone": found.az,
+            "usd_per_hour": str(row.price) if row.price is not None else None,
+        },
+        usd_per_hour=-row.price if row.price is not None else None,
+    )
+
+
+# --- terminate -------------------------------------------------------------------------------------------
+
+
+def _terminate(action: Action, session: RegionSession) -> Outcome:
+    """Terminate one node; a member of an Auto Scaling group leaves it for good."""
+    instance_id = str(action.params["instance_id"])
+    try:
+        found = ec2.describe_instances(session, instance_ids=[instance_id])[0]
+    except ResourceMissing:
+        return _terminated(action, instance_id, "AWS no longer knows the instance.")
+    if found.state == "terminated":
+        return _terminated(action, instance_id, "It was terminated already.")
+    if found.cluster_name != action.cluster.name:
+        message = (
+            f"The instance belongs to {found.cluster_name or 'no cluster'}, not to {action.cluster.name}."
+        )
+        return Outcome(is_success=False, error_code="foreign_instance", error_message=message)
+    kind, name = found.group_key
+    if kind == "asg":
+        _leave_group(session, autoscaling.describe_group(session, name=name), instance_id)
+    else:
+        ec2.terminate(session=session, instance_id=instance_id)
+    return _terminated(action, instance_id, "")
+
+
+def _leave_group(session: RegionSession, group: ScalingGroup, instance_id: str) -> None:
+    """Take the member out and ask for one less; lower the minimum first where it forbids that."""
+    if instance_id not in group.instance_ids:
+        ec2.terminate(session=session, instance_id=instance_id)
+        return
+    if group.desired - 1 < group.min_size:
+        nodes.record_lowered_minimum(group_name=group.name, minimum=group.min_size)
+        autoscaling.set_sizes(session=session, group_name=group.name, minimum=group.desired - 1)
+    autoscaling.terminate_in_group(session=session, instance_id=instance_id, decrement=True)
+
+
+def _terminated(action: Action, instance_id: str, note: str) -> Outcome:
+    row: Instance | None = nodes.record_termination(action=action, instance_id=instance_id)
+    price = row.price if row is not None else None
+    return Outcome(is_success=True, result={"instance_id": instance_id, "note": note}, usd_per_hour=price)
+
+
+_EXECUTORS: dict[str, Callable[[Action, RegionSession], Outcome]] = {
+    Action.Kind.LAUNCH_NODE: _launch,
+    Action.Kind.TERMINATE_INSTANCE: _terminate,
+}

@@ -1,0 +1,118 @@
+"""Keep the rows true to what the actuator just did, before the next scan sees it."""
+
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+
+from django.db import transaction
+
+from clusters.domain.back_off import next_back_off_seconds
+from clusters.domain.capacity import SPOTOPT_GROUP, FoundInstance, PoolRefusal
+from clusters.models import Action, Instance, NodeGroup, PoolState
+from clusters.services.ledger import requested_cpu_millis
+from clusters.services.market import price_of
+from spotopt.core.clock import utcnow
+
+
+@transaction.atomic
+def record_launch(*, action: Action, found: FoundInstance) -> Instance:
+    """Return the row of an instance that an action launched, made or completed."""
+    cluster = action.cluster
+    group, _ = NodeGroup.objects.get_or_create(
+        organization_id=cluster.organization_id,
+        cluster=cluster,
+        name=SPOTOPT_GROUP,
+        defaults={"kind": NodeGroup.Kind.SPOTOPT, "last_seen_at": utcnow()},
+    )
+    quote = price_of(
+        region=cluster.region,
+        zone_id=found.az_id,
+        instance_type=found.instance_type,
+        capacity_type=found.lifecycle,
+    )
+    row, _ = Instance.objects.update_or_create(
+        instance_id=found.instance_id,
+        defaults={
+            "organization_id": cluster.organization_id,
+            "account_id": cluster.account_id,
+            "cluster": cluster,
+            "node_group": group,
+            "instance_type": found.instance_type,
+            "lifecycle": found.lifecycle,
+            "region": cluster.region,
+            "az": found.az,
+            "az_id": found.az_id,
+            "state": found.state,
+            "price": quote.usd_per_hour if quote else None,
+            "launched_at": found.launched_at,
+            "launch_action_id": action.pk,
+            "changed_by_plan_id": action.plan_id,
+            "requests_baseline_millis": requested_cpu_millis(cluster.pk),
+            "last_seen_at": utcnow(),
+        },
+    )
+    return row
+
+
+@transaction.atomic
+def record_termination(*, action: Action, instance_id: str) -> Instance | None:
+    """Mark the instance terminated and return its row; None when no scan ever saw it."""
+    row = Instance.objects.select_for_update(of=("self",)).filter(instance_id=instance_id).first()
+    if row is None or _TAKEN_BACK in row.termination_reason:
+        return row
+    was_alive = row.state != Instance.State.TERMINATED
+    if was_alive:
+        row.state, row.terminated_at = Instance.State.TERMINATED, utcnow()
+        row.termination_reason = action.reason[:255]
+    row.is_ready = False
+    row.changed_by_plan_id = row.changed_by_plan_id or action.plan_id
+    if row.requests_baseline_millis is None:
+        row.requests_baseline_millis = requested_cpu_millis(action.cluster_id)
+    row.save()
+    row.placements.all().delete()
+    if was_alive and row.node_group is not None and row.node_group.desired_capacity:
+        _shrink(row.node_group)
+    return row
+
+
+_TAKEN_BACK = "SpotInstanceTermination"
+"""In the reason of an instance that AWS took away: no saving of ours."""
+
+
+def _shrink(group: NodeGroup) -> None:
+    desired = group.desired_capacity - 1
+    NodeGroup.objects.filter(pk=group.pk).update(
+        desired_capacity=desired, min_size=min(group.min_size, desired)
+    )
+
+
+def record_lowered_minimum(*, group_name: str, minimum: int) -> None:
+    """Remember the minimum size that a group had before Spotopt lowered it for the first time."""
+    NodeGroup.objects.filter(asg_name=group_name, original_min_size__isnull=True).update(
+        original_min_size=minimum
+    )
+
+
+def record_dry_pools(
+    region: str,
+    capacity_type: str,
+    refusals: Iterable[PoolRefusal],
+    zones: Mapping[str, tuple[str, str]],
+) -> None:
+    """Leave pools that had no capacity alone for a while: 3 minutes at first, then twice as long."""
+    now = utcnow()
+    for refusal in refusals:
+        zone_id = zones.get(refusal.subnet_id, ("", ""))[1]
+        if not zone_id or "Capacity" not in refusal.code:
+            continue
+        state, _ = PoolState.objects.get_or_create(
+            zone_id=zone_id,
+            instance_type=refusal.instance_type,
+            capacity_type=capacity_type,
+            defaults={"region": region},
+        )
+        if state.back_off_until is not None and state.back_off_until > now:
+            continue
+        state.back_off_seconds = next_back_off_seconds(state.back_off_seconds)
+        state.back_off_until = now + timedelta(seconds=state.back_off_seconds)
+        state.last_error = f"{refusal.code}: {refusal.message}"[:255]
+        state.save()

@@ -1,0 +1,1 @@
+"""Read side of templates, policies, jobs and plans."""

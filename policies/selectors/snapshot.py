@@ -1,0 +1,212 @@
+"""Turn rows into what the optimizer sees: a frozen snapshot of a cluster, and the pools on offer."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from clusters.models import Cluster, Instance, InstanceType, Placement, PoolState, Price
+from clusters.models import Workload as WorkloadRow
+from clusters.selectors.guard import ALIVE
+from mlregistry.services import interruption_risks
+from policies.domain.shapes import (
+    CapacityType,
+    ClusterSnapshot,
+    Node,
+    Offer,
+    Requirement,
+    Resources,
+    SpreadRule,
+    Taint,
+    Toleration,
+    Workload,
+)
+from policies.domain.shapes import Placement as PlacedPods
+from spotopt.core.errors import Conflict
+
+DAEMON_SET = "DaemonSet"
+
+
+def cluster_snapshot(cluster_id: UUID) -> ClusterSnapshot:
+    """Return the cluster as the newest scan and the newest agent report have it (four queries).
+
+    Raises Conflict when the agent has never reported what runs.
+    """
+    cluster = Cluster.objects.get(pk=cluster_id)
+    if cluster.snapshot_at is None:
+        raise Conflict("The agent has not reported yet; install it and wait for its first report.")
+    instances = list(
+        Instance.objects.filter(cluster_id=cluster_id, state__in=ALIVE)
+        .exclude(node_name="")
+        .select_related("node_group")
+        .order_by("node_name")
+    )
+    rows = {
+        row.pk: row
+        for row in WorkloadRow.objects.filter(cluster_id=cluster_id).exclude(kind=DAEMON_SET).order_by("key")
+    }
+    names = {instance.pk: instance.node_name for instance in instances}
+    placements = tuple(
+        PlacedPods(
+            workload_id=rows[placed.workload_id].key, node_id=names[placed.instance_id], count=placed.count
+        )
+        for placed in Placement.objects.filter(workload__cluster_id=cluster_id).order_by("pk")
+        if placed.workload_id in rows and placed.instance_id in names
+    )
+    return ClusterSnapshot(
+        cluster_id=str(cluster_id),
+        cluster_name=cluster.name,
+        region=cluster.region,
+        taken_at=cluster.snapshot_at,
+        nodes=tuple(_node(instance) for instance in instances if _measured(instance)),
+        workloads=tuple(_workload(row) for row in rows.values()),
+        placements=placements,
+        pending={row.key: row.pending_replicas for row in rows.values() if row.pending_replicas},
+    )
+
+
+def _measured(instance: Instance) -> bool:
+    """Tell whether size and price are known; a node without them is neither kept nor removed by a plan."""
+    return instance.cpu_allocatable_millis is not None and instance.price is not None
+
+
+def _node(row: Instance) -> Node:
+    return Node(
+        id=row.node_name,
+        instance_id=row.instance_id,
+        instance_type=row.instance_type,
+        zone=row.az,
+        zone_id=row.az_id,
+        capacity_type=CapacityType(row.lifecycle),
+        usd_per_hour=row.price or Decimal(0),
+        allocatable=Resources(
+            cpu_millis=row.cpu_allocatable_millis or 0,
+            memory_mib=row.memory_allocatable_mib or 0,
+            pods=row.pods_allocatable or 0,
+        ),
+        daemon_overhead=Resources(row.daemon_cpu_millis, row.daemon_memory_mib, row.daemon_pods),
+        labels=row.labels,
+        taints=tuple(Taint(t["key"], t.get("value") or "", t["effect"]) for t in row.taints),
+        launched_at=row.launched_at,
+        ready=row.is_ready,
+        cordoned=row.is_cordoned,
+        group=row.node_group.name if row.node_group else "",
+        group_kind=row.node_group.kind if row.node_group else "",
+        cpu_used_millis=_share(row.cpu_util, row.cpu_allocatable_millis),
+        memory_used_mib=_share(row.memory_util, row.memory_allocatable_mib),
+    )
+
+
+def _share(percent: float | None, whole: int | None) -> int | None:
+    return None if percent is None or whole is None else round(whole * percent / 100)
+
+
+def _workload(row: WorkloadRow) -> Workload:
+    rules: Mapping[str, Any] = row.constraints
+    return Workload(
+        id=row.key,
+        namespace=row.namespace,
+        kind=row.kind,
+        name=row.name,
+        replicas=row.replicas,
+        request=Resources(row.cpu_request_millis, row.memory_request_mib, 1, row.gpu_request),
+        node_selector=rules.get("node_selector", {}),
+        requirements=tuple(
+            Requirement(r["key"], r["operator"], tuple(r.get("values", ())))
+            for r in rules.get("requirements", ())
+        ),
+        tolerations=tuple(
+            Toleration(t.get("key", ""), t.get("operator", "Equal"), t.get("value", ""), t.get("effect", ""))
+            for t in rules.get("tolerations", ())
+        ),
+        spread=tuple(SpreadRule(s["topology_key"], s["max_skew"]) for s in rules.get("spread", ())),
+        anti_affinity_keys=tuple(rules.get("anti_affinity_keys", ())),
+        pinned_zone=rules.get("pinned_zone", ""),
+        budget_allows=row.budget_allows,
+        budget_count=row.budget_count,
+        minimum_healthy=row.budget_minimum,
+        do_not_disrupt=rules.get("do_not_disrupt", False),
+        has_local_storage=rules.get("has_local_storage", False),
+        controlled=rules.get("controlled", True),
+        spot_tolerant=rules.get("spot_tolerant", True),
+    )
+
+
+def offers(snapshot: ClusterSnapshot) -> tuple[Offer, ...]:
+    """Return every priced pool in the zones that the cluster already uses (four queries)."""
+    zones = {node.zone_id: node.zone for node in snapshot.nodes}
+    types = {row.name: row for row in InstanceType.objects.filter(is_bare_metal=False)}
+    prices = list(
+        Price.objects.filter(region=snapshot.region, zone_id__in=[*zones, ""]).order_by(
+            "instance_type", "zone_id"
+        )
+    )
+    spot_pools = [(p.zone_id, p.instance_type) for p in prices if p.zone_id and p.instance_type in types]
+    risks = interruption_risks(region=snapshot.region, pools=spot_pools)
+    back_off = {
+        (row.zone_id, row.instance_type, row.capacity_type): row.back_off_until
+        for row in PoolState.objects.filter(zone_id__in=zones, back_off_until__isnull=False)
+    }
+    daemons = _daemon_overhead(snapshot)
+    found = []
+    for price in prices:
+        shape = types.get(price.instance_type)
+        if shape is None:
+            continue
+        for zone_id in [price.zone_id] if price.zone_id else sorted(zones):
+            offer = _offer(shape, price, zones[zone_id], zone_id, daemons)
+            key = (zone_id, price.instance_type, offer.capacity_type.value)
+            risk = risks.get((zone_id, price.instance_type), 1.0) if price.zone_id else 0.0
+            found.append(replace(offer, interruption_risk=risk, back_off_until=back_off.get(key)))
+    return tuple(found)
+
+
+def _daemon_overhead(snapshot: ClusterSnapshot) -> Resources:
+    """Return what daemon sets take on most nodes: what a new node will lose to them."""
+    counted = Counter(node.daemon_overhead for node in snapshot.nodes)
+    return counted.most_common(1)[0][0] if counted else Resources()
+
+
+def _offer(shape: InstanceType, price: Price, zone: str, zone_id: str, daemons: Resources) -> Offer:
+    capacity_type = CapacityType(price.capacity_type)
+    arch = {"x86_64": "amd64", "arm64": "arm64"}.get(shape.arch, shape.arch)
+    return Offer(
+        instance_type=shape.name,
+        family=shape.family,
+        arch=shape.arch,
+        zone=zone,
+        zone_id=zone_id,
+        capacity_type=capacity_type,
+        usd_per_hour=price.usd_per_hour,
+        interruption_risk=0.0,
+        allocatable=Resources(
+            shape.cpu_allocatable_millis, shape.memory_allocatable_mib, shape.max_pods, shape.gpu_count
+        ),
+        daemon_overhead=daemons,
+        labels={
+            "node.kubernetes.io/instance-type": shape.name,
+            "topology.kubernetes.io/zone": zone,
+            "topology.kubernetes.io/region": price.region,
+            "kubernetes.io/arch": arch,
+            "kubernetes.io/os": "linux",
+            "eks.amazonaws.com/capacityType": "SPOT" if capacity_type is CapacityType.SPOT else "ON_DEMAND",
+        },
+        burstable=shape.is_burstable,
+    )
+
+
+def quotes(snapshot_region: str, pools: Mapping[str, tuple[str, str, str]]) -> dict[str, Decimal]:
+    """Return today's price by name for pools given as (zone id, instance type, capacity type)."""
+    wanted = defaultdict(list)
+    for name, (zone_id, instance_type, capacity_type) in pools.items():
+        wanted[(zone_id if capacity_type == CapacityType.SPOT else "", instance_type, capacity_type)].append(
+            name
+        )
+    rows = Price.objects.filter(region=snapshot_region, instance_type__in={key[1] for key in wanted})
+    return {
+        name: row.usd_per_hour
+        for row in rows
+        for name in wanted.get((row.zone_id, row.instance_type, row.capacity_type), ())
+    }

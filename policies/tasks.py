@@ -1,0 +1,61 @@
+"""Optimizer runs and the ticks that move plans on."""
+
+from uuid import UUID
+
+from celery import shared_task
+
+from policies.models import OptimizationJob, Plan
+from policies.services import execution, planning
+from spotopt.core.actor import Actor
+from spotopt.core.errors import SpotOptError
+from spotopt.core.queue import enqueue
+from spotopt.core.tasks import PlatformTask, TenantTask
+
+
+@shared_task(base=TenantTask, name="policies.run_job")
+def run_job(*, organization_id: str, job_id: str) -> None:
+    """Run one queued optimization."""
+    planning.run_job(job_id=UUID(job_id))
+
+
+@shared_task(base=PlatformTask, name="policies.run_queued_jobs")
+def run_queued_jobs() -> int:
+    """Start the queued runs that nobody started, and fail those whose worker died."""
+    waiting = OptimizationJob.unscoped.filter(status=OptimizationJob.Status.QUEUED)
+    for organization_id, job_id in waiting.values_list("organization_id", "pk"):
+        enqueue("policies.run_job", organization_id=organization_id, job_id=job_id)
+    running = OptimizationJob.unscoped.filter(status=OptimizationJob.Status.RUNNING)
+    for organization_id in set(running.values_list("organization_id", flat=True)):
+        enqueue("policies.fail_stuck_jobs", organization_id=organization_id)
+    return waiting.count()
+
+
+@shared_task(base=TenantTask, name="policies.fail_stuck_jobs")
+def fail_stuck_jobs(*, organization_id: str) -> int:
+    """Fail the organization's runs whose worker died."""
+    return planning.fail_stuck_jobs()
+
+
+@shared_task(base=PlatformTask, name="policies.advance_plans")
+def advance_plans() -> int:
+    """Move every plan that is under way on."""
+    under_way = Plan.unscoped.filter(status__in=execution.UNDER_WAY)
+    for organization_id, plan_id in under_way.values_list("organization_id", "pk"):
+        enqueue("policies.advance_plan", organization_id=organization_id, plan_id=plan_id)
+    return under_way.count()
+
+
+@shared_task(base=TenantTask, name="policies.advance_plan")
+def advance_plan(*, organization_id: str, plan_id: str) -> bool:
+    """Move one plan as far as it can go now."""
+    return execution.advance_plan(plan_id=UUID(plan_id))
+
+
+@shared_task(base=TenantTask, name="policies.approve_automatically")
+def approve_automatically(*, organization_id: str, plan_id: str) -> str:
+    """Approve a plan in the name of a policy in automatic mode; return the status or the refusal."""
+    actor = Actor.system(UUID(organization_id), "Automatic policy")
+    try:
+        return execution.approve_plan(plan_id=UUID(plan_id), actor=actor).status
+    except SpotOptError as refusal:
+        return refusal.detail
