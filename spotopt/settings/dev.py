@@ -4,7 +4,7 @@ import base64
 import hashlib
 import os
 
-_UNSET = "not-for-production"
+_UNSET = "not-for-production: for one machine, behind no door"
 os.environ.setdefault("DATABASE_URL", "postgres://postgres@localhost/spotopt")
 os.environ.setdefault("REDIS_URL", "redis://127.0.0.1:6379/0")
 os.environ.setdefault("SECRET_KEY", _UNSET)
