@@ -2,21 +2,46 @@
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
-from rest_framework.views import APIView
 
+from accounts.domain.origin import Origin
+from accounts.domain.roles import is_at_least, require_role
 from accounts.models import Membership
 from spotopt.core.actor import Actor
+from spotopt.core.correlation import current_request_id
 from spotopt.core.errors import Forbidden
 
+if TYPE_CHECKING:  # the framework reads its settings, which name this module, when its views load
+    from rest_framework.views import APIView
+
+__all__ = [
+    "OwnersOnly",
+    "ReadForViewersWriteForMembers",
+    "Role",
+    "actor_of",
+    "has_role",
+    "membership_in",
+    "origin_of",
+    "page_for",
+    "require_role",
+]
+
 Role = Membership.Role
-_RANK = {Role.VIEWER: 0, Role.MEMBER: 1, Role.OWNER: 2}
+
+
+def origin_of(request: Request | HttpRequest) -> Origin:
+    """Return where the request came from; proxies are believed only as far as the server was told to."""
+    return Origin(
+        ip_address=request.META.get("REMOTE_ADDR") or None,
+        user_agent=request.headers.get("User-Agent", "")[:512],
+        request_id=current_request_id(),
+    )
 
 
 def actor_of(request: Request | HttpRequest) -> Actor:
@@ -24,15 +49,16 @@ def actor_of(request: Request | HttpRequest) -> Actor:
     membership = membership_in(request)
     if membership is None:
         raise Forbidden("You do not belong to an organization. Ask for an invitation.")
+    origin = origin_of(request)
     return Actor(
         kind="user",
         organization_id=membership.organization_id,
         label=str(request.user),
         id=str(membership.user_id),
         role=membership.role,
-        ip_address=request.META.get("REMOTE_ADDR") or None,
-        user_agent=request.headers.get("User-Agent", "")[:512],
-        request_id=request.headers.get("X-Request-ID", "")[:64],
+        ip_address=origin.ip_address,
+        user_agent=origin.user_agent,
+        request_id=origin.request_id,
     )
 
 
@@ -45,21 +71,13 @@ def membership_in(request: Request | HttpRequest) -> Membership | None:
 
 def has_role(membership: Membership | None, minimum: Role) -> bool:
     """Tell whether the membership's role is at least ``minimum``."""
-    return membership is not None and _RANK[Role(membership.role)] >= _RANK[minimum]
-
-
-def require_role(actor: Actor, minimum: Role) -> None:
-    """Raise Forbidden unless the person's role is at least ``minimum``; the system may do everything."""
-    if actor.kind == "user" and _RANK[Role(actor.role)] < _RANK[minimum]:
-        raise Forbidden(
-            f"This needs the role {minimum.label.lower()}; you are {actor.role}.", required=minimum.value
-        )
+    return membership is not None and is_at_least(membership.role, minimum)
 
 
 class ReadForViewersWriteForMembers(BasePermission):
     """The default: every member reads, members and owners write."""
 
-    def has_permission(self, request: Request, view: APIView) -> bool:
+    def has_permission(self, request: Request, view: "APIView") -> bool:
         """Tell whether the caller's role allows the method."""
         minimum = Role.VIEWER if request.method in SAFE_METHODS else Role.MEMBER
         return request.user.is_authenticated and has_role(membership_in(request), minimum)
@@ -68,7 +86,7 @@ class ReadForViewersWriteForMembers(BasePermission):
 class OwnersOnly(BasePermission):
     """For acts that only an owner may do."""
 
-    def has_permission(self, request: Request, view: APIView) -> bool:
+    def has_permission(self, request: Request, view: "APIView") -> bool:
         """Tell whether the caller owns the organization."""
         return has_role(membership_in(request), Role.OWNER)
 
@@ -76,7 +94,7 @@ class OwnersOnly(BasePermission):
 class SuperAdminsOnly(BasePermission):
     """For the platform's staff."""
 
-    def has_permission(self, request: Request, view: APIView) -> bool:
+    def has_permission(self, request: Request, view: "APIView") -> bool:
         """Tell whether the caller is an active super admin."""
         return request.user.is_authenticated and request.user.is_staff
 

@@ -1,0 +1,34 @@
+"""Everything that changes people, organizations and AWS accounts."""
+
+from accounts.services.connection import mark_failed, mark_scanned, mark_verified
+from accounts.services.linking import Disconnected, LinkStarted, disconnect, rename_account, start_link
+from accounts.services.people import (
+    SignedIn,
+    SignedUp,
+    change_password,
+    revoke_tokens,
+    sign_in,
+    sign_up,
+    update_profile,
+)
+from accounts.services.workspace import skip_onboarding, switch_context
+
+__all__ = [
+    "Disconnected",
+    "LinkStarted",
+    "SignedIn",
+    "SignedUp",
+    "change_password",
+    "disconnect",
+    "mark_failed",
+    "mark_scanned",
+    "mark_verified",
+    "rename_account",
+    "revoke_tokens",
+    "sign_in",
+    "sign_up",
+    "skip_onboarding",
+    "start_link",
+    "switch_context",
+    "update_profile",
+]
