@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+LAST = "\U0010ffff"
+
 
 class Journal:
     """Key to JSON value. A finished write survives kill -9; power loss costs moments, never half a write."""
@@ -25,7 +27,7 @@ class Journal:
         """Every (key, JSON text) whose key starts with the prefix, in key order."""
         query = "SELECT key, value FROM entry WHERE key >= ? AND key < ? ORDER BY key"
         with self._lock:
-            rows = self._database.execute(query, (prefix, prefix + "\U0010ffff")).fetchall()
+            rows = self._database.execute(query, (prefix, prefix + LAST)).fetchall()
         yield from rows
 
     def read(self, prefix: str) -> dict[str, Any]:
@@ -47,6 +49,11 @@ class Journal:
             self._database.executemany("INSERT OR REPLACE INTO entry VALUES (?, ?)", puts)
             self._database.executemany("DELETE FROM entry WHERE key = ?", removals)
             self._database.execute("COMMIT")
+
+    def erase(self, prefix: str) -> None:
+        """Remove every key that starts with the prefix."""
+        with self._lock:
+            self._database.execute("DELETE FROM entry WHERE key >= ? AND key < ?", (prefix, prefix + LAST))
 
     def close(self) -> None:
         """Fold the log into the file and close it."""

@@ -76,6 +76,7 @@ class Cluster:
         self.index = PodIndex(self.store)
         self.enforces_budgets = True
         self.causes: dict[str, str] = {}
+        self.emptied_at: dict[str, datetime] = {}
         self.queue: dict[Task, None] = {}
         self.reschedule = True
         self.wake: Callable[[], None] = lambda: None
@@ -216,6 +217,7 @@ class Cluster:
             self.reschedule |= not after["spec"].get("nodeName")
         else:
             self.reschedule = True
+            self.emptied_at[pod["spec"].get("nodeName", "")] = self.now
         owner = controller_of(pod)
         if owner and owner["kind"] in PLURALS:
             self.enqueue(PLURALS[owner["kind"]], namespace, owner["name"])
@@ -227,6 +229,8 @@ class Cluster:
     def _observe_node(self, before: Body | None, after: Body | None, name: str) -> None:
         if after:
             self.enqueue("nodes", "", name)
+        else:
+            self.emptied_at.pop(name, None)
         if before and after and _scheduling_view(before) == _scheduling_view(after):
             return
         self.reschedule = True

@@ -81,7 +81,6 @@ def _found(
     after: Key | None,
 ) -> Iterator[tuple[Key, Entry]]:
     """The entries that a list shows, in order; pods of one node come from the index."""
-    field_selector = query.get("fieldSelector", "")
     if (
         resource.plural == "pods"
         and field_selector.startswith("spec.nodeName=")
