@@ -6,7 +6,7 @@ from uuid import UUID
 from django.db import IntegrityError, transaction
 
 from accounts import platform
-from accounts.permissions import Role, require_role
+from accounts.domain import roles
 from audit.services import Subject, record
 from clusters.models import Cluster
 from policies.domain import planfile
@@ -26,7 +26,7 @@ UNDER_WAY = (Plan.Status.APPROVED, Plan.Status.RUNNING, Plan.Status.STOPPING)
 @transaction.atomic
 def approve_plan(*, plan_id: UUID, actor: Actor) -> Plan:
     """Freeze the plan and queue its first step; refuse if its prices moved or a switch forbids it."""
-    require_role(actor, Role.MEMBER)
+    roles.require_role(actor, roles.MEMBER)
     plan = _locked(plan_id)
     if plan.status in UNDER_WAY:
         return plan
@@ -45,7 +45,7 @@ def approve_plan(*, plan_id: UUID, actor: Actor) -> Plan:
 @transaction.atomic
 def reject_plan(*, plan_id: UUID, actor: Actor, reason: str = "") -> Plan:
     """Turn the proposal down; nothing in the cluster changes."""
-    require_role(actor, Role.MEMBER)
+    roles.require_role(actor, roles.MEMBER)
     plan = _locked(plan_id)
     if plan.status == Plan.Status.REJECTED:
         return plan
@@ -61,7 +61,7 @@ def reject_plan(*, plan_id: UUID, actor: Actor, reason: str = "") -> Plan:
 @transaction.atomic
 def stop_plan(*, plan_id: UUID, actor: Actor, reason: str = "") -> Plan:
     """Stop a running plan safely: nothing new starts, nodes are uncordoned, spare nodes go."""
-    require_role(actor, Role.MEMBER)
+    roles.require_role(actor, roles.MEMBER)
     plan = _locked(plan_id)
     if plan.status not in UNDER_WAY:
         raise Conflict(f"The plan is {plan.get_status_display().lower()}; there is nothing to stop.")

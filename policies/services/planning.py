@@ -7,7 +7,7 @@ from uuid import UUID
 
 from django.db import IntegrityError, transaction
 
-from accounts.permissions import Role, require_role
+from accounts.domain import roles
 from audit.models import AuditLog
 from audit.services import Subject, record
 from clusters.models import Cluster
@@ -39,7 +39,7 @@ def request_optimization(
     Raises NotFound, Conflict (a run or a plan is under way, paused, no agent) or TooManyRequests (cooldown
     of five minutes after a run by hand).
     """
-    require_role(actor, Role.MEMBER)
+    roles.require_role(actor, roles.MEMBER)
     cluster = Cluster.objects.filter(pk=cluster_id, removed_at__isnull=True).first()
     if cluster is None:
         raise NotFound("There is no such cluster.")
