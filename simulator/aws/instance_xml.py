@@ -131,5 +131,10 @@ def _reason(machine: Machine) -> str:
     if machine.is_alive:
         return ""
     code, message = REASONS.get(machine.termination_reason, USER_SHUTDOWN)
+    transition = (
+        f"User initiated ({machine.terminated_at:%Y-%m-%d %H:%M:%S} GMT)"
+        if code == USER_SHUTDOWN[0]
+        else code
+    )
     reason = f"<code>{code}</code><message>{message}</message>"
-    return f"<reason>{message}</reason><stateReason>{reason}</stateReason>"
+    return f"<reason>{transition}</reason><stateReason>{reason}</stateReason>"

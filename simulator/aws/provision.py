@@ -179,7 +179,7 @@ class Provisioner:
         if facts["kind"] == "managed":
             nodegroup = self._nodegroup(account_id, cluster, facts, subnets, template)
             nodegroup.created_at = nodegroup.modified_at = started_at
-        tags = {**_node_tags(cluster, facts), f"kubernetes.io/cluster/{cluster['name']}": "owned"}
+        tags = {**_node_tags(cluster, facts), **_autoscaler_tags(cluster)}
         return Group(
             name=name,
             account_id=account_id,
@@ -323,6 +323,12 @@ def _node_tags(cluster: Facts, facts: Facts) -> dict[str, str]:
     if facts["kind"] == "managed":
         tags |= {"eks:cluster-name": cluster["name"], "eks:nodegroup-name": facts["name"]}
     return {**tags, "environment": cluster["environment"]}
+
+
+def _autoscaler_tags(cluster: Facts) -> dict[str, str]:
+    """What makes the cluster autoscaler (and others) find a group."""
+    prefix = "k8s.io/cluster-autoscaler"
+    return {f"{prefix}/enabled": "true", f"{prefix}/{cluster['name']}": "owned"}
 
 
 def _listed(tags: dict[str, str]) -> list[dict[str, str]]:
