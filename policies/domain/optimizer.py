@@ -33,9 +33,9 @@ _ATTEMPTS = (
     (Approach.FRESH, 0.20),
 )
 """Ways to look for a target: which nodes stay, and the share left free beyond the headroom."""
-_ATTEMPTS_WHEN_LARGE = 3
+_ATTEMPTS_WHEN_LARGE = ((Approach.GUIDED, 0.05), (Approach.FRESH, 0.05))
 _LARGE_PODS = 4_000
-_TOP_UPS = 3
+_TOP_UPS = 2
 """How often a target is tried again with more purchases for pods that found no place."""
 _SHORTENED = 2
 """How many drafts are tried again with fewer waves when none is valid as a whole."""
@@ -137,7 +137,7 @@ class _Search:
         )
         large = sum(sum(pods.values()) for pods in self._pods.values()) > _LARGE_PODS
         seen: set[Target] = set()
-        for approach, slack in _ATTEMPTS[: _ATTEMPTS_WHEN_LARGE if large else None]:
+        for approach, slack in _ATTEMPTS_WHEN_LARGE if large else _ATTEMPTS:
             target = finder.find(approach, slack)
             if target.doomed and target not in seen:
                 seen.add(target)

@@ -70,12 +70,16 @@ class Packing:
 
 
 def fill_existing(classes: PodClasses, free: IntArray, accepted: Sequence[BoolArray]) -> IntArray:
-    """Put pods into the free room of nodes that stay; return the pods left over, by class."""
+    """Put pods into the free room of nodes that stay; return the pods left over, by class.
+
+    Pods with much choice go first: the scheduler keeps no room free for those with little.
+    """
     room = np.maximum(free, 0)
     left = classes.counts.copy()
-    for index in np.argsort(-_sizes(classes, room)):
+    choice = np.array([int(mask.sum()) for mask in accepted])
+    for index in np.lexsort((-_sizes(classes, room), -choice)):
         request = classes.requests[index]
-        fits = np.minimum(_fit(room, request), classes.limits[index]) * accepted[index]
+        fits = np.minimum(_fit(room.T, request), classes.limits[index]) * accepted[index]
         before = np.cumsum(fits) - fits
         taken = np.clip(left[index] - before, 0, fits)
         room -= taken[:, None] * request
@@ -133,25 +137,33 @@ def _orders(classes: PodClasses, values: FloatArray) -> list[IntArray]:
 
 def _fill(classes: PodClasses, left: IntArray, kinds: NodeKinds, order: IntArray) -> IntArray:
     """Return pods by (class, kind) when one node of each kind is filled in the given order."""
-    room = kinds.rooms.copy()
-    slack = kinds.full_rooms - kinds.rooms
-    taken = np.zeros((len(left), len(room)), np.int64)
-    for index in order[left[order] > 0]:
+    room = np.ascontiguousarray(kinds.rooms.T)
+    slack = (kinds.full_rooms - kinds.rooms).T
+    taken = np.zeros((len(left), room.shape[1]), np.int64)
+    roomy = kinds.rooms.max(axis=0, initial=0)
+    for index in order[left[order] > 0].tolist():
         request = classes.requests[index]
         fits = _fit(room, request)
-        alone = (fits == 0) & (_fit(kinds.rooms, request) == 0) & (_fit(room + slack, request) > 0)
-        fits = np.where(alone, 1, fits)
-        fits = np.minimum(fits, min(int(left[index]), int(classes.limits[index]))) * classes.accepted[index]
-        room -= fits[:, None] * request
-        taken[index] = fits
+        if (request > roomy).any():  # fits in no room less slack: one may use a whole node's slack
+            fits = np.maximum(fits, np.minimum(_fit(room + slack, request), 1))
+        np.minimum(fits, min(int(left[index]), int(classes.limits[index])), out=fits)
+        fits *= classes.accepted[index]
+        if fits.any():
+            room -= request[:, None] * fits
+            taken[index] = fits
     return taken
 
 
 def _fit(room: IntArray, request: IntArray) -> IntArray:
-    """Return how many pods fit into each row of ``room``."""
-    asked = np.flatnonzero(request > 0)
-    fits: IntArray = np.maximum((room[:, asked] // request[asked]).min(axis=1), 0)
-    return fits
+    """Return how many pods fit into each column of ``room``."""
+    fits: IntArray | None = None
+    for available, asked in zip(room, request.tolist(), strict=True):
+        if asked > 0:
+            share = available // asked
+            fits = share if fits is None else np.minimum(fits, share)
+    if fits is None:
+        return np.full(room.shape[1], np.iinfo(np.int32).max, np.int64)
+    return np.maximum(fits, 0)
 
 
 def _sizes(classes: PodClasses, room: IntArray) -> FloatArray:

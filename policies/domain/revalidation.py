@@ -40,10 +40,10 @@ class _Recheck:
 
     def run(self, launched: Mapping[str, str]) -> list[Refusal]:
         """Judge the removals one after the other, each as if those before it had gone."""
-        stop = self._reason_to_stop(launched)
+        board = self._board()
+        stop = self._reason_to_stop(board, launched)
         if stop:
             return [_refuse(removal, *stop) for removal in self._wave.removals]
-        board = self._board()
         column = {place.id: index for index, place in enumerate(board.places)}
         ready = sum(node.ready for node in self._snapshot.nodes)
         refusals: list[Refusal] = []
@@ -61,24 +61,23 @@ class _Recheck:
             refusals.append(_refuse(removal, *reason))
         return refusals
 
-    def _reason_to_stop(self, launched: Mapping[str, str]) -> tuple[Code, str] | None:
+    def _reason_to_stop(self, board: Board, launched: Mapping[str, str]) -> tuple[Code, str] | None:
         """Return why nothing of the wave may go."""
         for launch in self._wave.launches:
             node = self._nodes.get(launched.get(launch.id, ""))
             if node is None or not node.ready:
                 return Code.LAUNCH_NOT_READY, f"The new node {launch.id} of this wave is not ready."
-        waiting = self._crowded_out()
+        waiting = self._crowded_out(board)
         if waiting:
             return Code.PODS_PENDING, f"Pods of {waiting} wait for room; nothing is drained meanwhile."
         return None
 
-    def _crowded_out(self) -> str:
-        """Return a workload with pending pods that only lack room, or an empty text.
+    def _crowded_out(self, board: Board) -> str:
+        """Place pending pods; return a workload that only lacks room for one, or an empty text.
 
         Pods that the scheduler can place now are in passing; pods that not even an empty node of
         this cluster would take do not wait because of the plan.
         """
-        board = self._board()
         row = {workload.id: index for index, workload in enumerate(board.workloads)}
         for workload_id, count in sorted(self._snapshot.pending.items()):
             if workload_id not in row or count <= 0 or not board.admit(row[workload_id], count):
@@ -93,7 +92,7 @@ class _Recheck:
         return ""
 
     def _board(self) -> Board:
-        """Return the cluster with the nodes of this wave closed to new pods and pending pods placed."""
+        """Return the cluster with the nodes of this wave closed to new pods."""
         leaving = {removal.node_id for removal in self._wave.removals}
         places = [place_of_node(node) for node in self._snapshot.nodes]
         board = Board(list(self._workloads.values()), places, self._pods)

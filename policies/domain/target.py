@@ -31,6 +31,8 @@ STAY_DISCOUNT = 0.05
 """A running node is preferred to an equal new one that is up to this share cheaper."""
 LARGEST_NODE_SHARE = 3
 """No new node is so large that fewer than this many would carry the whole cluster."""
+CROWDING = 8.0
+"""Pods that few places accept get this many times the slack, because others crowd these places too."""
 _ARTIFICIAL_PRICE = 1000.0
 _USED = 0.5
 
@@ -164,6 +166,7 @@ class TargetFinder:
         stay = np.array([*so_far.purchases, *(offers + index for index in remaining)], np.int64)
         in_pool = np.bincount(pool_of[stay], minlength=len(pools))
         caps = Caps(0, 0, in_pool, np.bincount(zone_of[stay], minlength=len(zones)))
+        classes = self._crowded(classes, slack)
         relaxed = self._relaxed(classes, rooms)
         values = relaxed.values
         on_demand = sum(self._places[i].capacity_type is CapacityType.ON_DEMAND for i in remaining)
@@ -178,6 +181,15 @@ class TargetFinder:
             if self._pool_cap(total) >= current.per_pool:
                 return bought
             expected = total
+
+    def _crowded(self, classes: PodClasses, slack: float) -> PodClasses:
+        """Return the classes with pods of little choice made larger: others take room meant for them."""
+        widest = max((int(mask.sum()) for mask in classes.accepted), default=0)
+        narrow = np.array([mask.sum() < widest for mask in classes.accepted], bool)
+        factors = np.where(narrow, 1 + min(CROWDING * slack, 0.5), 1.0)
+        requests = classes.requests.copy()
+        requests[:, :2] = (requests[:, :2] * factors[:, None]).astype(np.int64)
+        return replace(classes, requests=requests)
 
     def _caps_for(self, caps: Caps, expected: int, zone_count: int) -> Caps:
         current = caps.copy()
