@@ -4,6 +4,7 @@ from uuid import UUID
 
 from celery import shared_task
 
+from clusters.models import Cluster
 from policies.models import OptimizationJob, Plan
 from policies.services import execution, planning
 from spotopt.core.actor import Actor
@@ -34,6 +35,22 @@ def run_queued_jobs() -> int:
 def fail_stuck_jobs(*, organization_id: str) -> int:
     """Fail the organization's runs whose worker died."""
     return planning.fail_stuck_jobs()
+
+
+@shared_task(base=PlatformTask, name="policies.refresh_proposals")
+def refresh_proposals() -> int:
+    """Find organizations with reporting clusters, whose proposals may be missing or old."""
+    reporting = Cluster.unscoped.filter(snapshot_at__isnull=False, removed_at__isnull=True)
+    organization_ids = set(reporting.values_list("organization_id", flat=True))
+    for organization_id in organization_ids:
+        enqueue("policies.refresh_organization_proposals", organization_id=organization_id)
+    return len(organization_ids)
+
+
+@shared_task(base=TenantTask, name="policies.refresh_organization_proposals")
+def refresh_organization_proposals(*, organization_id: str) -> int:
+    """Ask for plans where the newest one is missing or too old."""
+    return planning.refresh_proposals()
 
 
 @shared_task(base=PlatformTask, name="policies.advance_plans")

@@ -1,12 +1,24 @@
 """Every HTTP path: pages at the root, the API under ``/api/v1/``."""
 
 from django.contrib import admin
-from django.urls import path
+from django.contrib.auth.decorators import login_required
+from django.urls import include, path
 
+from accounts.api_urls import template_urls
 from spotopt import views
 
+handler400 = views.bad_request
+handler403 = views.permission_denied
+handler404 = views.not_found
+handler500 = views.server_error
+
 urlpatterns = [
+    *template_urls,
+    path("api/schema", views.Schema.as_view(), name="api-schema"),
+    path("api/docs", login_required(views.Docs.as_view()), name="api-docs"),
+    path("api/v1/", include("accounts.api_urls")),
     path("healthz", views.healthz, name="healthz"),
     path("readyz", views.readyz, name="readyz"),
+    path("api/v1/", include("agentapi.api_urls")),
     path("admin/", admin.site.urls),
 ]

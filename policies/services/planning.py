@@ -6,6 +6,7 @@ from decimal import Decimal
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
+from django.db.models import OuterRef, Q, Subquery
 
 from accounts.domain import roles
 from audit.models import AuditLog
@@ -26,6 +27,9 @@ from spotopt.core.live import announce
 from spotopt.core.queue import enqueue
 
 COOLDOWN = timedelta(minutes=5)
+REFRESH_AFTER = timedelta(minutes=50)
+"""Proposals may be approved for an hour; the next one is ready before."""
+REPORTING = timedelta(minutes=5)
 STUCK_AFTER = timedelta(minutes=30)
 _BUSY = (Plan.Status.APPROVED, Plan.Status.RUNNING, Plan.Status.STOPPING)
 
@@ -67,6 +71,31 @@ def request_optimization(
         account_id=cluster.account_id,
     )
     return job
+
+
+def refresh_proposals() -> int:
+    """Ask for a plan wherever the newest one is missing or too old to approve; return how many were asked.
+
+    So a new customer sees what could be saved as soon as the agent has reported, without pressing anything.
+    """
+    newest = (
+        OptimizationJob.objects.filter(cluster=OuterRef("pk")).order_by("-created_at").values("created_at")
+    )
+    clusters = Cluster.objects.filter(
+        removed_at__isnull=True, maintenance_mode=False, snapshot_at__gte=utcnow() - REPORTING
+    ).annotate(asked_at=Subquery(newest[:1]))
+    due = clusters.filter(Q(asked_at__isnull=True) | Q(asked_at__lt=utcnow() - REFRESH_AFTER))
+    asked = 0
+    for cluster in due:
+        actor = Actor.system(cluster.organization_id)
+        try:
+            request_optimization(
+                cluster_id=cluster.pk, actor=actor, trigger=OptimizationJob.Trigger.DISCOVERY
+            )
+        except Conflict:
+            continue  # a run or a plan is under way; the next tick looks again
+        asked += 1
+    return asked
 
 
 def _refuse_unless_ready(cluster: Cluster, trigger: str) -> None:

@@ -150,6 +150,8 @@ class Runtime:
             agent = json.loads(path.read_text())
             self._launch(f"agent-{path.stem}", [sys.executable, "-m", "agentapi.agent"], agent["env"])
         self._say("Agents are started")
+        self._manage("demo", "--wait-for-plans")
+        self._say("Every cluster has a plan; nothing happens before you approve one")
 
     def _environment(self) -> dict[str, str]:
         server = self._postgres.ensure_running()

@@ -79,7 +79,7 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
                 "accounts.context.frame",
-            ]
+            ],
         },
     }
 ]
@@ -218,7 +218,7 @@ CELERY_TASK_ROUTES = {
     "clusters.start_due_scans": {"queue": "discovery"},
     "clusters.refresh_*": {"queue": "pricing"},
     "policies.run_*": {"queue": "optimization"},
-    "policies.advance_*": {"queue": "optimization"},
+    "policies.advance_*": {"queue": "default"},
 }
 
 
@@ -236,6 +236,7 @@ CELERY_BEAT_SCHEDULE = {
     "refresh spot prices": {"task": "clusters.refresh_spot_prices", "schedule": every(300)},
     "move plans on": {"task": "policies.advance_plans", "schedule": every(2)},
     "run queued optimizations": {"task": "policies.run_queued_jobs", "schedule": every(10)},
+    "keep proposals fresh": {"task": "policies.refresh_proposals", "schedule": every(30)},
     "announce unannounced events": {"task": "audit.announce_events", "schedule": every(10)},
     "mark silent agents": {"task": "agentapi.mark_silent_agents", "schedule": every(30)},
 }

@@ -30,7 +30,7 @@ PATIENCE_SECONDS = 90
 
 
 class Command(BaseCommand):
-    """Does once what a new customer does: sign up, link, verify, scan, connect. Later starts change nothing."""
+    """Does, once, what a new customer does: sign up, link, verify, scan, connect."""
 
     help = "Create the demonstration organization against a running simulator."
 
@@ -87,7 +87,7 @@ def _linked_account(actor: Actor) -> Account:
         account_id=CUSTOMER_ACCOUNT,
         template=trust_policy.render(
             mode=Account.PermissionMode.FULL_ACCESS, platform_account_id=settings.PLATFORM_AWS_ACCOUNT_ID
-        ).text,
+        ).body,
         external_id=link.external_id,
     )
     verify_account(account_id=link.account.pk, role_arn=role_arn, actor=actor)

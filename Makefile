@@ -1,0 +1,57 @@
+# Every target installs what it needs into this folder first.
+SHELL := /bin/bash
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+PRODUCT := spotopt audit accounts clusters mlregistry policies hibernation agentapi simulator
+SPEED ?= 10
+PORT ?= 8000
+
+.PHONY: run test check smoke bench chaos format install browser clean
+
+run: install ## Start everything on this machine, against a simulated AWS
+	@$(BIN)/python manage.py up --speed $(SPEED) --port $(PORT)
+
+test: check browser ## Static checks and every test
+	$(BIN)/python -m pytest -n 2 --cov --cov-report=term:skip-covered
+
+check: install ## Format, lint, types, layers, templates, migrations, deployment
+	ruff format --check .
+	ruff check .
+	mypy $(PRODUCT)
+	lint-imports
+	djlint --check --lint --quiet templates
+	python -W ignore manage.py makemigrations --check --dry-run
+	@source spotopt/tests/production.env && python manage.py check --deploy --fail-level WARNING
+
+smoke: install ## Drive a fresh instance through the public API and compare it with the simulator's records
+	$(BIN)/python -m spotopt.tests.smoke $(ARGS)
+
+bench: install ## Measure, beside a reference in the same run
+	$(BIN)/python -m spotopt.bench $(ARGS)
+
+format: install ## Format the code and the templates
+	ruff format .
+	ruff check --fix --quiet .
+	djlint --reformat --quiet templates || true
+
+install: $(VENV)/installed node_modules/installed
+
+$(VENV)/installed: requirements-dev.txt
+	@echo "Installing Python packages into $(VENV)…"
+	@test -x $(BIN)/python || $$(command -v $(PYTHON) || command -v python3) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements-dev.txt
+	@touch $@
+
+node_modules/installed: package-lock.json $(VENV)/installed
+	@echo "Installing UI assets into node_modules…"
+	@$(BIN)/npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+browser: install ## Find a Chromium, or install one
+	@$(BIN)/python -m spotopt.tests.e2e.browser
+
+clean: ## Remove the data of `make run` and of the tests
+	rm -rf .spotopt
