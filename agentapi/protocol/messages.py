@@ -40,6 +40,13 @@ class Registered:
 
 
 @dataclass(frozen=True, slots=True)
+class Goodbye:
+    """An agent stops on purpose."""
+
+    agent_id: Short
+
+
+@dataclass(frozen=True, slots=True)
 class Heartbeat:
     """A sign of life."""
 
@@ -74,6 +81,9 @@ class Claim:
     agent_id: Short
     limit: Annotated[int, Limit(1, 10)] = 10
     wait_seconds: Annotated[int, Limit(0, 30)] = 0
+    """On the wall, not by the shared clock."""
+    known_actions: tuple[Short, ...] = ()
+    """What the agent is working on, or has not yet been able to report."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""What agents and their owners may do: keys, presence, reports, delivery of actions."""

@@ -1,0 +1,110 @@
+"""Take in what agents see: snapshots and events."""
+
+from datetime import timedelta
+from uuid import UUID
+
+from agentapi import protocol
+from agentapi.services import presence
+from clusters.domain.reports import InventoryReport, NodeState, WorkloadState
+from clusters.models import ClusterEvent
+from clusters.services import inventory
+from spotopt.core.clock import utcnow
+from spotopt.core.errors import InvalidInput
+from spotopt.core.live import announce
+
+MAX_EVENTS = 100
+_CLOCK_TOLERANCE = timedelta(minutes=5)
+
+
+def store_snapshot(*, cluster_id: UUID, snapshot: protocol.Snapshot) -> protocol.SnapshotAnswer:
+    """Apply a snapshot to the inventory; raise Conflict when the agent is not its cluster's."""
+    presence.require_leader(cluster_id=cluster_id, agent_id=snapshot.agent_id)
+    applied = inventory.apply_report(cluster_id=cluster_id, report=_report(snapshot))
+    return protocol.SnapshotAnswer(
+        acknowledged=applied.acknowledged,
+        resync=applied.needs_resync,
+        unknown_nodes=tuple(sorted(applied.unknown_nodes)),
+    )
+
+
+def store_events(*, organization_id: UUID, cluster_id: UUID, events: protocol.Events) -> int:
+    """Store events that are new and return how many were; the same event twice is stored once."""
+    presence.require_leader(cluster_id=cluster_id, agent_id=events.agent_id)
+    if len(events.events) > MAX_EVENTS:
+        problem = f"must hold at most {MAX_EVENTS} events"
+        raise InvalidInput("Too many events in one request.", errors={"events": [problem]})
+    latest = utcnow() + _CLOCK_TOLERANCE
+    rows = [
+        ClusterEvent(
+            organization_id=organization_id,
+            cluster_id=cluster_id,
+            event_id=event.event_id,
+            event_type=event.event_type,
+            severity=event.severity,
+            payload=dict(event.payload),
+            occurred_at=min(event.occurred_at, latest),
+        )
+        for event in events.events
+    ]
+    before = ClusterEvent.objects.filter(cluster_id=cluster_id, event_id__in=[row.event_id for row in rows])
+    known = set(before.values_list("event_id", flat=True))
+    ClusterEvent.objects.bulk_create(rows, ignore_conflicts=True)
+    announce(organization_id=organization_id, topic="cluster", cluster_id=str(cluster_id))
+    return len({row.event_id for row in rows} - known)
+
+
+def _report(snapshot: protocol.Snapshot) -> InventoryReport:
+    return InventoryReport(
+        sequence=snapshot.sequence,
+        base=snapshot.base,
+        pods=snapshot.pods,
+        pending_pods=snapshot.pending_pods,
+        nodes=tuple(_node(node) for node in snapshot.nodes),
+        workloads=tuple(_workload(workload) for workload in snapshot.workloads),
+        placements=snapshot.placements,
+        removed_nodes=frozenset(snapshot.removed_nodes),
+        removed_workloads=frozenset(snapshot.removed_workloads),
+    )
+
+
+def _node(node: protocol.NodeReport) -> NodeState:
+    return NodeState(
+        name=node.name,
+        instance_id=node.instance_id,
+        is_ready=node.ready,
+        is_cordoned=node.unschedulable,
+        cpu_allocatable_millis=node.cpu_allocatable_millis,
+        memory_allocatable_mib=node.memory_allocatable_mib,
+        pods_allocatable=node.pods_allocatable,
+        cpu_requested_millis=node.cpu_requested_millis,
+        memory_requested_mib=node.memory_requested_mib,
+        pod_count=node.pod_count,
+        daemon_cpu_millis=node.daemon_cpu_millis,
+        daemon_memory_mib=node.daemon_memory_mib,
+        daemon_pods=node.daemon_pods,
+        cpu_used_millis=node.cpu_used_millis,
+        memory_used_mib=node.memory_used_mib,
+        labels=node.labels,
+        taints=tuple({"key": t.key, "value": t.value, "effect": t.effect} for t in node.taints),
+    )
+
+
+def _workload(workload: protocol.WorkloadReport) -> WorkloadState:
+    return WorkloadState(
+        key=workload.key,
+        namespace=workload.namespace,
+        kind=workload.kind,
+        name=workload.name,
+        replicas=workload.replicas,
+        ready_replicas=workload.ready_replicas,
+        pending_replicas=workload.pending_replicas,
+        cpu_request_millis=workload.cpu_request_millis,
+        memory_request_mib=workload.memory_request_mib,
+        gpu_request=workload.gpu_request,
+        cpu_used_millis=workload.cpu_used_millis,
+        memory_used_mib=workload.memory_used_mib,
+        budget_count=workload.budget_count,
+        budget_allows=workload.budget_allows,
+        budget_minimum=workload.budget_minimum,
+        constraints=protocol.dump(workload.constraints),
+    )
