@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from clusters.aws.errors import DryRunPassed, translated
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import InstanceTypeDef, TagSpecificationTypeDef
 
 PAGE = 1000
+PRICE_RANGE = timedelta(days=1)
 STATES = {
     "pending": "pending",
     "running": "running",
@@ -98,27 +100,39 @@ def zone_ids(session: RegionSession) -> dict[str, str]:
 def spot_prices(
     session: RegionSession, *, instance_types: Sequence[str], zones: Sequence[str], at: datetime
 ) -> tuple[SpotQuote, ...]:
-    """Return the Linux spot price in force at an instant, one for each (zone, type) that AWS sells."""
-    newest: dict[tuple[str, str], tuple[datetime, str, str]] = {}
+    """Return the Linux spot price in force at an instant and its range over the day before.
+
+    There is one quote for each (zone, type) that AWS sells; types that it does not know are left out.
+    """
+    history: dict[tuple[str, str], list[tuple[datetime, Decimal]]] = {}
+    ids: dict[str, str] = {}
     paginator = session.ec2.get_paginator("describe_spot_price_history")
     with translated(action="ec2:DescribeSpotPriceHistory", region=session.region):
         pages = paginator.paginate(
             InstanceTypes=list(instance_types),  # type: ignore[arg-type]  # newer types than the stubs know
             ProductDescriptions=["Linux/UNIX"],
             Filters=[{"Name": "availability-zone", "Values": list(zones)}],
-            StartTime=at,
+            StartTime=at - PRICE_RANGE,
             EndTime=at,
             PaginationConfig={"PageSize": PAGE},
         )
         for page in pages:
             for row in page["SpotPriceHistory"]:
-                pool = (row["AvailabilityZone"], str(row["InstanceType"]))
-                price = (row["Timestamp"], row["SpotPrice"], row.get("AvailabilityZoneId", ""))
-                newest[pool] = max(newest.get(pool, price), price)
-    names = {} if all(price[2] for price in newest.values()) else zone_ids(session)
+                zone = row["AvailabilityZone"]
+                ids[zone] = row.get("AvailabilityZoneId", "")
+                pool = history.setdefault((zone, str(row["InstanceType"])), [])
+                pool.append((row["Timestamp"], Decimal(row["SpotPrice"])))
+    names = ids if all(ids.values()) else zone_ids(session)
     return tuple(
-        SpotQuote(zone_id=zone_id or names[zone], zone=zone, instance_type=kind, usd_per_hour=usd)
-        for (zone, kind), (_, usd, zone_id) in newest.items()
+        SpotQuote(
+            zone_id=names[zone],
+            zone=zone,
+            instance_type=instance_type,
+            usd_per_hour=max(prices)[1],
+            low_usd_per_hour=min(usd for _, usd in prices),
+            high_usd_per_hour=max(usd for _, usd in prices),
+        )
+        for (zone, instance_type), prices in history.items()
     )
 
 

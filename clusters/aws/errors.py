@@ -200,4 +200,6 @@ def _unknown_credentials(action: str, region: str) -> tuple[type[AwsError], str,
 
 
 def _denial(action: str, region: str) -> str:
+    if action == "sts:AssumeRole":
+        return "AWS no longer lets Spotopt assume the role: it was deleted, or its trust policy changed."
     return f"The role may not call {action} in {region}. Update the Spotopt stack, which allows it."

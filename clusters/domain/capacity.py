@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from uuid import UUID
 
 CLUSTER_TAG = "kubernetes.io/cluster/"
@@ -158,12 +159,14 @@ class RegionInventory:
 
 @dataclass(frozen=True, slots=True)
 class SpotQuote:
-    """The spot price in force in one pool, USD per hour as AWS spells it."""
+    """The spot price in force in one pool and its range over the past day, in USD per hour."""
 
     zone_id: str
     zone: str
     instance_type: str
-    usd_per_hour: str
+    usd_per_hour: Decimal
+    low_usd_per_hour: Decimal
+    high_usd_per_hour: Decimal
 
 
 @dataclass(frozen=True, slots=True)

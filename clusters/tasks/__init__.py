@@ -1,5 +1,5 @@
 """Every task of the app; importing the package registers them."""
 
-from clusters.tasks import actions
+from clusters.tasks import actions, market, scanning
 
-__all__ = ["actions"]
+__all__ = ["actions", "market", "scanning"]
