@@ -20,5 +20,12 @@ urlpatterns = [
     path("healthz", views.healthz, name="healthz"),
     path("readyz", views.readyz, name="readyz"),
     path("api/v1/", include("agentapi.api_urls")),
+    path("api/v1/", include("policies.api_urls")),
+    path("api/v1/", include("clusters.api_urls")),
+    path("api/v1/", include("mlregistry.api_urls")),
+    path("", include("policies.urls")),
+    path("", include("clusters.urls")),
+    path("", include("audit.urls")),
+    path("", include("accounts.urls")),
     path("admin/", admin.site.urls),
 ]

@@ -56,21 +56,18 @@ class PolicyViewSet(GenericViewSet[PolicyRevision]):
         """Turn any knobs at once; 409 names the other editor when somebody saved since ``version``."""
         shape = shapes.PolicyChangeSerializer(data=request.data)
         shape.is_valid(raise_exception=True)
-        policy = services.change_policy(
-            cluster_id=cluster_id, change=shape.change(), actor=actor_of(request)
-        )
+        policy = services.change_policy(cluster_id=cluster_id, change=shape.change(), actor=actor_of(request))
         return Response(shapes.ChangedSerializer.of(policy))
 
-    @extend_schema(
-        summary="Reset a policy", responses=answers(200, shapes.ChangedSerializer, 404)
-    )
+    @extend_schema(summary="Reset a policy", responses=answers(200, shapes.ChangedSerializer, 404))
     def destroy(self, request: Request, cluster_id: UUID) -> Response:
         """Put every knob back to its default, as a new version."""
         policy = services.reset_policy(cluster_id=cluster_id, actor=actor_of(request))
         return Response(shapes.ChangedSerializer.of(policy))
 
     @extend_schema(
-        summary="List a policy's versions", responses=answers(200, page_of("revisions", shapes.RevisionSerializer))
+        summary="List a policy's versions",
+        responses=answers(200, page_of("revisions", shapes.RevisionSerializer)),
     )
     @action(detail=True, url_path="revisions")
     def list_revisions(self, request: Request, cluster_id: UUID) -> Response:

@@ -102,7 +102,11 @@ class TemplateViewSet(ReadOnlyModelViewSet[NodeTemplate]):
     def default(self, request: Request, pk: UUID) -> Response:
         """Move the star; the same template again changes nothing."""
         starred = services.set_default(template_id=pk, actor=actor_of(request))
-        answer = {"success": True, "previous_default": starred.previous_id, "new_default": starred.template.pk}
+        answer = {
+            "success": True,
+            "previous_default": starred.previous_id,
+            "new_default": starred.template.pk,
+        }
         return Response(StarredSerializer(answer).data)
 
     @extend_schema(

@@ -5,7 +5,7 @@ from typing import Any
 from rest_framework import serializers
 
 from policies.models import OptimizationJob, Plan, PlanStep
-from spotopt.core.fields import HourlyUsd, Instant, MonthlyUsd, RowSerializer, per_month
+from spotopt.core.fields import HourlyUsd, RowSerializer, per_month
 
 ESTIMATED_TIME = "under a minute"
 
@@ -108,16 +108,3 @@ class RejectionSerializer(serializers.Serializer[Any]):
     """Why a plan is turned down."""
 
     reason = serializers.CharField(max_length=500, required=False, allow_blank=True, default="")
-
-
-class ProjectionSerializer(serializers.Serializer[Any]):
-    """Forecast of the newest plans (S16); money per month, all of it a forecast."""
-
-    unoptimized_cost = MonthlyUsd(allow_null=True)
-    optimized_cost = MonthlyUsd(allow_null=True)
-    potential_savings = MonthlyUsd(allow_null=True)
-    breakdown = serializers.DictField(child=serializers.CharField(), allow_null=True)
-    timeline = serializers.ListField(child=serializers.DictField())
-    as_of = Instant(allow_null=True, help_text="Age of the oldest price that the forecast uses.")
-    clusters_planned = serializers.IntegerField()
-    clusters_total = serializers.IntegerField()

@@ -21,7 +21,16 @@ class PolicySerializer(RowSerializer):
 
     class Meta:
         model = ClusterPolicy
-        fields = ["cluster_id", "version", "mode", "is_active", "template", "config", "updated_by", "updated_at"]
+        fields = [
+            "cluster_id",
+            "version",
+            "mode",
+            "is_active",
+            "template",
+            "config",
+            "updated_by",
+            "updated_at",
+        ]
 
     def get_template(self, policy: ClusterPolicy) -> dict[str, str]:
         """Return the template's id and name."""
@@ -125,9 +134,7 @@ class KnobSerializer(serializers.Serializer[Any]):
         for name, (section, knob) in self.slots.items():
             if name in given:
                 config.setdefault(section, {})[knob] = given[name]
-        return PolicyChange(
-            config=config, template_id=given.get("template_id"), version=given.get("version")
-        )
+        return PolicyChange(config=config, template_id=given.get("template_id"), version=given.get("version"))
 
 
 def _strategy(**options: Any) -> serializers.ChoiceField:

@@ -50,9 +50,10 @@ class TemplateSerializer(RowSerializer):
     class Meta:
         model = NodeTemplate
         fields = [
-            "id", "name", "description", "families", "excluded_sizes", "architecture", "strategy", "selection",
-            "hybrid_spot_percentage", "spot_allocation", "disk_type", "disk_size", "iops", "throughput_mibps",
-            "needs_instance_store", "is_default", "is_system", "version", "clusters", "created_at", "updated_at",
+            "id", "name", "description", "families", "excluded_sizes", "architecture", "strategy",
+            "selection", "hybrid_spot_percentage", "spot_allocation", "disk_type", "disk_size", "iops",
+            "throughput_mibps", "needs_instance_store", "is_default", "is_system", "version", "clusters",
+            "created_at", "updated_at",
         ]  # fmt: skip
 
     def get_clusters(self, template: NodeTemplate) -> list[str]:

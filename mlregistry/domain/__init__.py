@@ -1,0 +1,1 @@
+"""What interruption risk is made of; plain Python."""
