@@ -13,6 +13,7 @@ from accounts import selectors
 from accounts.constants import ACTIVE_ORGANIZATION_SESSION_KEY
 from accounts.models import Membership
 from spotopt.core.errors import SpotOptError
+from spotopt.core.problems import problem_response_of
 from spotopt.core.tenancy import enter_tenant, request_scope
 
 Next = Callable[[HttpRequest], Any]
@@ -69,6 +70,8 @@ class ProblemPages(_Middleware):
         """Turn an expected failure into an answer; let the others reach Django."""
         if not isinstance(exception, SpotOptError):
             return None
+        if request.path.startswith("/api/"):
+            return problem_response_of(exception)
         context = {"problem": exception, "status": exception.status}
         if request.htmx:  # type: ignore[attr-defined]
             response = render(request, "_parts/_toast.html", context, status=exception.status)

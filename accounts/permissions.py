@@ -12,15 +12,16 @@ from rest_framework.request import Request
 
 from accounts.domain.origin import Origin
 from accounts.domain.roles import is_at_least, require_role
-from accounts.models import Membership
+from accounts.models import Membership, User
 from spotopt.core.actor import Actor
 from spotopt.core.correlation import current_request_id
-from spotopt.core.errors import Forbidden
+from spotopt.core.errors import Forbidden, NotAuthenticated
 
 if TYPE_CHECKING:  # the framework reads its settings, which name this module, when its views load
     from rest_framework.views import APIView
 
 __all__ = [
+    "AnyMember",
     "OwnersOnly",
     "ReadForViewersWriteForMembers",
     "Role",
@@ -30,6 +31,8 @@ __all__ = [
     "origin_of",
     "page_for",
     "require_role",
+    "self_of",
+    "user_of",
 ]
 
 Role = Membership.Role
@@ -56,6 +59,29 @@ def actor_of(request: Request | HttpRequest) -> Actor:
         label=str(request.user),
         id=str(membership.user_id),
         role=membership.role,
+        ip_address=origin.ip_address,
+        user_agent=origin.user_agent,
+        request_id=origin.request_id,
+    )
+
+
+def user_of(request: Request | HttpRequest) -> User:
+    """Return the signed-in person, or raise NotAuthenticated."""
+    if not isinstance(request.user, User):
+        raise NotAuthenticated("Sign in first.")
+    return request.user
+
+
+def self_of(request: Request | HttpRequest) -> Actor:
+    """Return the signed-in person as the actor of a change to themselves, with or without a team."""
+    if membership_in(request) is not None:
+        return actor_of(request)
+    origin = origin_of(request)
+    return Actor(
+        kind="admin" if request.user.is_staff else "user",
+        organization_id=None,
+        label=str(request.user),
+        id=str(request.user.pk),
         ip_address=origin.ip_address,
         user_agent=origin.user_agent,
         request_id=origin.request_id,
@@ -110,6 +136,14 @@ def staff_of(request: Request) -> Actor:
         user_agent=request.headers.get("User-Agent", "")[:512],
         request_id=request.headers.get("X-Request-ID", "")[:64],
     )
+
+
+class AnyMember(BasePermission):
+    """For acts on one's own view of the organization, which viewers may do as well."""
+
+    def has_permission(self, request: Request, view: "APIView") -> bool:
+        """Tell whether the caller belongs to the organization."""
+        return has_role(membership_in(request), Role.VIEWER)
 
 
 PageView = Callable[..., HttpResponse]

@@ -36,6 +36,23 @@ class TeamMember:
     """``active`` or ``inactive``."""
 
 
+@dataclass(frozen=True, slots=True)
+class Person:
+    """The signed-in person and where they work; the organization's fields are empty without one."""
+
+    user_id: UUID
+    email: str
+    name: str
+    role: str
+    must_change_password: bool
+    org_id: UUID | None
+    org_name: str
+    org_role: str
+    active_account_id: UUID | None
+    account_status: str
+    redirect_path: str
+
+
 def membership_of(user: User, organization_id: UUID | None = None) -> Membership | None:
     """Return the user's membership in the organization, or their oldest one when none is named."""
     rows = Membership.objects.select_related("organization", "active_account").filter(
@@ -102,6 +119,24 @@ def gateway_of(user: User, membership: Membership | None) -> Gateway:
         statuses = set(Account.objects.values_list("status", flat=True))
     furthest = next((status for status in ("active", "scanning", "error") if status in statuses), "pending")
     return Gateway(_path_for(user, membership, furthest), furthest)
+
+
+def person_of(user: User, membership: Membership | None) -> Person:
+    """Return what a client needs to know about the signed-in person."""
+    gateway = gateway_of(user, membership)
+    return Person(
+        user_id=user.pk,
+        email=user.email,
+        name=user.name,
+        role=user.role,
+        must_change_password=user.must_change_password,
+        org_id=membership.organization_id if membership else None,
+        org_name=membership.organization.name if membership else "",
+        org_role=membership.role if membership else "",
+        active_account_id=membership.active_account_id if membership else None,
+        account_status=gateway.account_status,
+        redirect_path=gateway.redirect_path,
+    )
 
 
 def _path_for(user: User, membership: Membership, furthest: str) -> str:

@@ -25,13 +25,13 @@ def readyz(request: HttpRequest) -> JsonResponse:
     )
 
 
-class Schema(SpectacularJSONAPIView):  # type: ignore[misc]  # the library is not typed
+class Schema(SpectacularJSONAPIView):
     """The OpenAPI document, for people who signed in."""
 
     permission_classes = (IsAuthenticated,)
 
 
-class Docs(SpectacularSwaggerSplitView):  # type: ignore[misc]  # the library is not typed
+class Docs(SpectacularSwaggerSplitView):
     """The OpenAPI document to read and try, without inline script or style."""
 
     permission_classes = (IsAuthenticated,)

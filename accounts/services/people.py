@@ -6,13 +6,13 @@ from django.contrib.auth.hashers import make_password
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
-from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, OutstandingToken
 
 from accounts import selectors
 from accounts.domain.names import slug_of
 from accounts.domain.origin import NOWHERE, Origin
 from accounts.models import Account, Membership, Organization, User
 from accounts.services import limits
+from accounts.services.tokens import revoke_tokens
 from audit.models import AuditLog
 from audit.services import Subject, record
 from spotopt.core.actor import Actor
@@ -143,14 +143,6 @@ def update_profile(*, actor: Actor, name: str) -> User:
         after={"name": user.name},
     )
     return user
-
-
-def revoke_tokens(user: User) -> None:
-    """Make every refresh token issued to the user worthless."""
-    outstanding = OutstandingToken.objects.filter(user=user, blacklistedtoken__isnull=True)
-    BlacklistedToken.objects.bulk_create(
-        [BlacklistedToken(token=token) for token in outstanding], ignore_conflicts=True
-    )
 
 
 def _create_user(email: str, password: str, name: str) -> User:
