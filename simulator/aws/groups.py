@@ -11,6 +11,7 @@ from simulator.aws.launching import Launch, build, launch_of, obstacle, template
 from simulator.machines import Machine
 
 RETRY_AFTER = timedelta(seconds=60)
+UNHEALTHY_AFTER = timedelta(minutes=2)
 SERVICE_ROLE = "arn:aws:iam::{}:role/aws-service-role/autoscaling.amazonaws.com/AWSServiceRoleForAutoScaling"
 
 
@@ -172,12 +173,24 @@ class Groups:
         """Bring every group to its desired size: replace what is gone, remove what is too much."""
         for group in list(self._groups.values()):
             self._finish_removals(group)
+            self._retire_broken(group)
             members = self.members(group)
             missing = group.desired - len(members)
             if missing > 0 and "Launch" not in group.suspended:
                 self._grow(group, members, missing)
             elif missing < 0 and "Terminate" not in group.suspended:
                 self._shrink(group, members, -missing)
+
+    def _retire_broken(self, group: Group) -> None:
+        """Terminate members whose hardware failed a while ago; the next step replaces them."""
+        if {"HealthCheck", "ReplaceUnhealthy"} & set(group.suspended):
+            return
+        latest = self._estate.now() - UNHEALTHY_AFTER
+        broken = [
+            machine for machine in self.members(group) if machine.failed_at and machine.failed_at <= latest
+        ]
+        if broken:
+            self.release(group, broken, decrement=False, terminate=True)
 
     def _grow(self, group: Group, members: list[Machine], count: int) -> None:
         if self._retry_at.get(group.key, self._estate.now()) > self._estate.now():

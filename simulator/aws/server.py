@@ -1,7 +1,7 @@
 """The simulated AWS, from start to stop."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from threading import Thread
 
@@ -27,7 +27,6 @@ from simulator.machines import MachineRoom
 from simulator.market import Market
 
 PATIENCE_SECONDS = 0.05
-REPRICE_EVERY = timedelta(minutes=1)
 
 
 class AwsServer:
@@ -58,7 +57,6 @@ class AwsServer:
         self._gate = Gate(self._estate, permissions, self._responders(), self._provisioner.provide_images)
         self._port = port
         self._server: Server | None = None
-        self._repriced_at = datetime.min.replace(tzinfo=UTC)
         self.faults = self._estate.faults
 
     def provision(self, fleet: StartingFleet) -> None:
@@ -94,24 +92,13 @@ class AwsServer:
             self._journal.close()
 
     def tick(self, now: datetime) -> None:
-        """Move prices, end faults whose time is over, and let groups reconcile (later, when AWS is busy)."""
+        """End faults whose time is over and let groups reconcile (at a later tick, when AWS is busy)."""
         self.faults.expire(now)
-        if now >= self._repriced_at + REPRICE_EVERY:
-            self._repriced_at = now
-            self._reprice(now)
         if self._estate.lock.acquire(timeout=PATIENCE_SECONDS):
             try:
                 self._groups.reconcile()
             finally:
                 self._estate.lock.release()
-
-    def _reprice(self, now: datetime) -> None:
-        """Charge living spot machines the market's price."""
-        room, market = self._estate.room, self._estate.market
-        for machine in room.alive():
-            if machine.lifecycle == "spot":
-                price = market.spot(machine.region, machine.zone_id, machine.instance_type, now)
-                room.reprice(machine.instance_id, usd_per_hour=price, at=now)
 
     def _open_regions(self, facts: Facts) -> None:
         used = {

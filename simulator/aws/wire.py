@@ -1,11 +1,15 @@
 """HTTP/1.1 with keep-alive over the gate."""
 
+import logging
 import socket
+import sys
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from simulator.aws.gate import Call, Gate
+
+logger = logging.getLogger(__name__)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -32,7 +36,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(answer.body)
 
-    do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = respond  # noqa: N815 - names that http.server calls
+    do_GET = do_POST = do_PUT = do_DELETE = respond  # noqa: N815 - names that http.server calls
 
     def log_message(self, *_: Any) -> None:
         """Say nothing: a scan makes hundreds of requests."""
@@ -58,7 +62,8 @@ class Server(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hangs up is no news."""
+        """A client that hung up is no news: note it for whoever debugs."""
+        logger.debug("The connection of %s broke off: %r", client_address, sys.exception())
 
     def close(self) -> None:
         """Stop accepting, and end the kept connections."""

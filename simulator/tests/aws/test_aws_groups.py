@@ -89,6 +89,20 @@ def test_given_a_machine_of_no_group_when_terminated_through_auto_scaling_then_i
         )
 
 
+def test_given_broken_hardware_when_minutes_pass_then_the_group_replaces_the_member(world, spare):
+    victim = min(ids(spare()))
+
+    world.room.fail(victim, at=world.clock.now())
+    world.live(seconds=30)
+    shortly_after = victim in ids(spare())
+    world.live(seconds=120)
+    world.live(seconds=60)
+
+    assert shortly_after
+    assert not world.room.get(victim).is_alive
+    assert len(ids(spare())) == 3
+
+
 def test_given_suspended_launches_when_a_member_dies_then_it_is_replaced_only_after_resuming(
     world, autoscaling, spare
 ):

@@ -1,5 +1,6 @@
 """Launching and losing machines: fleets, pools without capacity, client tokens, lost answers."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -115,6 +116,19 @@ def test_given_a_client_token_when_a_fleet_is_asked_for_twice_then_it_is_launche
     assert [machine for machine in world.room.all() if machine.client_token == "fleet-token-1"] == [
         world.room.get(launched(first)[0])
     ]
+
+
+def test_given_a_client_token_when_many_ask_at_the_same_time_then_it_is_launched_once(
+    world, launch_template, subnets
+):
+    request = fleet_request(launch_template, subnets, ["m5.large"], ClientToken="fleet-token-many")
+    clients = [world.client("ec2") for _ in range(6)]
+
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda ec2: launched(ec2.create_fleet(**request)), clients))
+
+    assert len({tuple(answer) for answer in answers}) == 1
+    assert len([machine for machine in world.room.all() if machine.client_token == "fleet-token-many"]) == 1
 
 
 def test_given_a_used_client_token_when_the_request_differs_then_it_is_a_mismatch(
