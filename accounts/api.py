@@ -29,14 +29,14 @@ from accounts.permissions import AnyMember, OwnersOnly, actor_of, membership_in,
 from spotopt.core.problems import problem_response
 
 
-class TokenScheme(SimpleJWTScheme):
+class TokenScheme(SimpleJWTScheme):  # type: ignore[no-untyped-call]  # the library is not typed
     """Describes the bearer token in the OpenAPI document."""
 
     target_class = "accounts.authentication.OrganizationJWTAuthentication"
     name = "token"
 
 
-class SessionCookieScheme(SessionScheme):
+class SessionCookieScheme(SessionScheme):  # type: ignore[no-untyped-call]  # the library is not typed
     """Describes the browser's session in the OpenAPI document."""
 
     target_class = "accounts.authentication.OrganizationSessionAuthentication"
