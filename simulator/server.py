@@ -61,8 +61,7 @@ class KubeServer:
     def stop(self) -> None:
         """End the watches, answer what is under way, stop listening."""
         if self._loop and self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._world.stopping.set)
-            self._loop.call_soon_threadsafe(self._work.set)
+            self._loop.call_soon_threadsafe(self._wind_up)
         self._server.should_exit = True
         self._thread.join(GRACE_SECONDS + 3)
 
@@ -93,9 +92,14 @@ class KubeServer:
             each.cluster.wake = self._wake
         living = asyncio.create_task(self._live())
         await self._server.serve()
+        self._wind_up()
+        await living
+
+    def _wind_up(self) -> None:
         self._world.stopping.set()
         self._work.set()
-        await living
+        for each in self._world.clusters.values():
+            each.cluster.store.wake_watches()
 
     def _wake(self) -> None:
         if self._loop and not self._loop.is_closed():

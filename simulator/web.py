@@ -90,20 +90,22 @@ async def _write(response: Response, receive: Receive, send: Send) -> None:
 
 async def _stream(chunks: AsyncGenerator[bytes, None], receive: Receive, send: Send) -> None:
     """Send chunks until they end or the client is gone, whichever comes first."""
-    gone = asyncio.ensure_future(_until_gone(receive))
+    sending = asyncio.create_task(_send_all(chunks, send))
+    gone = asyncio.create_task(_until_gone(receive))
+    try:
+        await asyncio.wait({sending, gone}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        sending.cancel()
+        gone.cancel()
+        outcome, _ = await asyncio.gather(sending, gone, return_exceptions=True)
+    if isinstance(outcome, Exception):
+        raise outcome
+
+
+async def _send_all(chunks: AsyncGenerator[bytes, None], send: Send) -> None:
     async with aclosing(chunks):
-        while True:
-            chunk = asyncio.ensure_future(anext(chunks, None))
-            await asyncio.wait({gone, chunk}, return_when=asyncio.FIRST_COMPLETED)
-            if not chunk.done():
-                chunk.cancel()
-                await asyncio.gather(chunk, return_exceptions=True)
-                return
-            data = chunk.result()
-            if data is None:
-                break
-            await send({"type": "http.response.body", "body": data, "more_body": True})
-    gone.cancel()
+        async for chunk in chunks:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
     await send({"type": "http.response.body", "body": b""})
 
 

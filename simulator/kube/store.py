@@ -187,6 +187,12 @@ class Store:
         digest = hashlib.blake2b(f"{self._seed}/name/{self.version}".encode(), digest_size=length).digest()
         return "".join(SAFE_LETTERS[byte % len(SAFE_LETTERS)] for byte in digest)
 
+    def wake_watches(self) -> None:
+        """Make every watch look up, though nothing changed."""
+        for collection in self.collections.values():
+            for waiter in collection.waiters:
+                waiter.set()
+
     def flush(self) -> None:
         """Write what changed since the last flush, in one transaction."""
         if not self._dirty:
