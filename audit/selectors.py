@@ -6,14 +6,16 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from django.db.models import Q, QuerySet
+from django.db.models import Count, Q, QuerySet
 
 from audit.domain import chain
-from audit.models import AuditLog
+from audit.models import AuditChain, AuditLog
 from audit.services import content_of
 from spotopt.core.errors import NotFound
+from spotopt.core.tenancy import active_organization_id
 
 PAGE_SIZE = 50
+TOP = 10
 RESOURCE_TYPES = ("cluster", "account", "policy", "template", "user", "organization", "agent", "system")
 
 
@@ -83,16 +85,64 @@ def event_by_id(event_id: UUID) -> AuditLog:
 
 
 def chain_state() -> ChainState:
-    """Re-compute the hash of every event of the organization and return what was found."""
-    rows = 0
+    """Re-compute the hash of every event of the organization and return what was found.
+
+    The end counts too: the chain's head, kept apart, says how many events there must be.
+    """
+    head = AuditChain.objects.filter(key=str(active_organization_id())).first()
+    last_seq, last_hash = (head.seq, head.row_hash) if head else (0, chain.GENESIS)
+    rows, newest = 0, chain.GENESIS
 
     def links() -> Iterator[chain.Link]:
-        nonlocal rows
-        for row in AuditLog.objects.order_by("seq").iterator(chunk_size=2000):
-            rows += 1
+        nonlocal rows, newest
+        stored = AuditLog.objects.filter(seq__lte=last_seq).order_by("seq")
+        for row in stored.iterator(chunk_size=2000):
+            rows, newest = rows + 1, row.row_hash
             yield chain.Link(row.seq, row.prev_hash, row.row_hash, content_of(row))
 
-    return ChainState(broken_at=chain.first_broken(links()), rows=rows)
+    broken_at = chain.first_broken(links())
+    if broken_at is None and (rows != last_seq or newest != last_hash):
+        broken_at = rows + 1
+    return ChainState(broken_at=broken_at, rows=rows)
+
+
+def events() -> QuerySet[AuditLog]:
+    """Return the organization's events, newest first."""
+    return AuditLog.objects.order_by("-timestamp", "-seq")
+
+
+@dataclass(frozen=True, slots=True)
+class RecordSummary:
+    """The record of a period in a few numbers."""
+
+    events: int
+    unique_actors: int
+    success_percent: float | None
+    top_actors: dict[str, int]
+    top_events: dict[str, int]
+
+
+def record_summary(*, start: datetime, end: datetime) -> RecordSummary:
+    """Return what happened from ``start`` up to ``end`` (three queries)."""
+    rows = AuditLog.objects.filter(timestamp__gte=start, timestamp__lt=end)
+    sums = rows.aggregate(
+        total=Count("pk"),
+        good=Count("pk", filter=Q(outcome=AuditLog.Outcome.SUCCESS)),
+        actors=Count("actor_label", distinct=True),
+    )
+    total = sums["total"]
+    return RecordSummary(
+        events=total,
+        unique_actors=sums["actors"],
+        success_percent=round(100 * sums["good"] / total, 1) if total else None,
+        top_actors=_most(rows, "actor_label"),
+        top_events=_most(rows, "event"),
+    )
+
+
+def _most(rows: QuerySet[AuditLog], column: str) -> dict[str, int]:
+    counts = rows.values_list(column).annotate(total=Count("pk")).order_by("-total", column)
+    return dict(counts[:TOP])
 
 
 def _filtered(wanted: ActivityFilter) -> QuerySet[AuditLog]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
@@ -12,7 +12,7 @@ from audit.domain import chain
 from audit.models import AuditChain, AuditLog
 from spotopt.core.actor import Actor
 from spotopt.core.clock import utcnow
-from spotopt.core.live import announce
+from spotopt.core.live import announce, announce_now
 
 CONTENT_FIELDS = (
     "timestamp", "event", "sentence", "actor_type", "actor_id", "actor_label", "resource_type", "resource_id",
@@ -20,6 +20,9 @@ CONTENT_FIELDS = (
     "before", "after", "usd_per_hour",
 )  # fmt: skip
 """What a row's hash covers: everything but its place in the chain and ``announced_at``."""
+
+ANNOUNCED_BY_NOW = timedelta(seconds=5)
+"""An event this old whose commit did not announce it is announced by the sweep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,23 @@ def record(
     if actor.organization_id is not None:
         announce(organization_id=actor.organization_id, topic="activity", event=event)
     return row
+
+
+def announce_pending(*, limit: int = 500) -> int:
+    """Announce the oldest events that nobody announced, in order; return how many.
+
+    The outbox of the record: an event is stamped only after the channel layer took it, so that each is
+    announced at least once, whatever died in between. The sweep stops where the layer stops taking.
+    """
+    rows = AuditLog.unscoped.filter(announced_at=None, timestamp__lt=utcnow() - ANNOUNCED_BY_NOW)
+    announced = 0
+    for row in rows.order_by("timestamp", "organization_id", "seq").only("organization_id", "event")[:limit]:
+        if row.organization_id is not None and not announce_now(
+            organization_id=row.organization_id, topic="activity", event=row.event
+        ):
+            break
+        announced += AuditLog.unscoped.filter(pk=row.pk, announced_at=None).update(announced_at=utcnow())
+    return announced
 
 
 def content_of(row: AuditLog) -> dict[str, object]:

@@ -23,6 +23,8 @@ urlpatterns = [
     path("api/v1/", include("policies.api_urls")),
     path("api/v1/", include("clusters.api_urls")),
     path("api/v1/", include("mlregistry.api_urls")),
+    path("api/v1/", include("hibernation.api_urls")),
+    path("api/v1/", include("audit.api_urls")),
     path("", include("policies.urls")),
     path("", include("clusters.urls")),
     path("", include("audit.urls")),

@@ -22,15 +22,18 @@ def announce(*, organization_id: UUID, topic: str, **facts: str) -> None:
 
     Best effort: pages also poll, so that a lost push only delays a refresh.
     """
-    message: dict[str, object] = {"type": "live.event", "topic": topic, "facts": facts}
-    transaction.on_commit(partial(_push, group_of(organization_id), message))
+    transaction.on_commit(partial(announce_now, organization_id=organization_id, topic=topic, **facts))
 
 
-def _push(group: str, message: dict[str, object]) -> None:
+def announce_now(*, organization_id: UUID, topic: str, **facts: str) -> bool:
+    """Push at once, and tell whether the channel layer took it."""
     layer = get_channel_layer()
     if layer is None:
-        return
+        return False
+    message: dict[str, object] = {"type": "live.event", "topic": topic, "facts": facts}
     try:
-        async_to_sync(layer.group_send)(group, message)
+        async_to_sync(layer.group_send)(group_of(organization_id), message)
     except (RedisError, OSError):
         logger.warning("Channel layer unreachable; pages will poll.")
+        return False
+    return True

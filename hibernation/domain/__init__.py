@@ -1,0 +1,1 @@
+"""Weeks, hours and what sleep would save; plain Python."""
