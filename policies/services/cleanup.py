@@ -18,6 +18,7 @@ SOFT_TAINT = "spotopt.io/consolidating"
 PATIENCE = timedelta(minutes=30)
 """After this long the plan ends with a note of what could not be put back."""
 SETTLING = timedelta(seconds=60)
+"""A node younger than this may still get the pods that it was launched for."""
 
 
 class Cleanup:
@@ -41,7 +42,8 @@ class Cleanup:
         for instance in dirty:
             self._ask(Action.Kind.UNCORDON_NODE, instance, "The plan is over; the node stays.")
         for instance in idle:
-            self._retire(instance)
+            if self._now - instance.launched_at > SETTLING:
+                self._retire(instance)
         if dirty or idle:
             return self._give_up(", ".join(sorted(i.node_name or i.instance_id for i in [*dirty, *idle])))
         return ""
@@ -74,8 +76,7 @@ class Cleanup:
         ids = {*launches.values_list("action_id", flat=True), *actions.values_list("pk", flat=True)}
         for row in Instance.objects.filter(launch_action_id__in=ids, state__in=ALIVE):
             node = self._facts.nodes.get(row.instance_id)
-            settled = self._now - row.launched_at > SETTLING
-            if settled and (node is None or not node.pods):
+            if node is None or not node.pods:
                 yield row
 
     def _retire(self, instance: Instance) -> None:

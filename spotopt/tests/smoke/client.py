@@ -33,15 +33,17 @@ class ApiClient:
         """Return the answer to a GET."""
         return self._call("GET", path, None)
 
-    def post(self, path: str, body: Mapping[str, object] | None = None) -> Any:
-        """Return the answer to a POST."""
-        return self._call("POST", path, body or {})
+    def post(self, path: str, body: Mapping[str, object] | None = None, *, may_conflict: bool = False) -> Any:
+        """Return the answer to a POST; with ``may_conflict`` also the problem document of a 409."""
+        return self._call("POST", path, body or {}, may_conflict=may_conflict)
 
     def _sign_in(self) -> None:
         tokens = self.post("/auth/token", self._credentials)
         self._http.headers["Authorization"] = f"Bearer {tokens['access_token']}"
 
-    def _call(self, method: str, path: str, body: Mapping[str, object] | None) -> Any:
+    def _call(
+        self, method: str, path: str, body: Mapping[str, object] | None, *, may_conflict: bool = False
+    ) -> Any:
         deadline = time.monotonic() + self._patience
         while True:
             try:
@@ -57,6 +59,8 @@ class ApiClient:
             if answer.status_code in _RETRIED and time.monotonic() < deadline:
                 time.sleep(min(float(answer.headers.get("Retry-After", 0.5)), 5))
                 continue
+            if answer.status_code == httpx.codes.CONFLICT and may_conflict:
+                return answer.json()
             if answer.is_error:
                 raise SystemExit(f"{method} {path} answered {answer.status_code}: {answer.text}")
             return answer.json() if answer.content else None

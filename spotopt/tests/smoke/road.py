@@ -105,7 +105,8 @@ class Road:
     def optimize(self, cluster: dict[str, Any]) -> None:
         """Ask for a plan and approve it."""
         self.agents.revive()
-        job = self.api.post(f"/clusters/{cluster['id']}/optimize")
+        # a proposal made without asking may be under way: then its run is the one to follow
+        job = self.api.post(f"/clusters/{cluster['id']}/optimize", may_conflict=True)
         path = f"/jobs/{job['job_id']}"
         done = wait_until(f"the plan for {cluster['name']}", lambda: self._finished_job(path), seconds=180)
         if done["status"] != "completed":

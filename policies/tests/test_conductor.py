@@ -1,0 +1,381 @@
+"""Plans carried out on rows: an executor stands for AWS and the agent, and may be told to misbehave."""
+
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+import time_machine
+from django.db.models import Count
+
+from accounts import platform
+from audit.models import AuditLog
+from clusters.models import Action, Instance, NodeGroup, Price
+from clusters.selectors.guard import cluster_facts
+from clusters.services import actions
+from clusters.tests.factories import (
+    ClusterFactory,
+    InstanceFactory,
+    NodeGroupFactory,
+    PlacementFactory,
+    WorkloadFactory,
+)
+from policies.models import OptimizationJob, Plan, PlanStep
+from policies.services import execution
+from policies.services.policies import default_policy_for
+from spotopt.core.actor import Actor
+from spotopt.core.clock import utcnow
+from spotopt.core.errors import Conflict, GuardrailViolated
+
+SECONDS_BETWEEN_TICKS = 10
+
+
+class Executor:
+    """Does what AWS and the agent would do, on rows; ``broken`` maps an action kind to an error code."""
+
+    def __init__(self, cluster, clock):
+        self.cluster, self.clock = cluster, clock
+        self.broken: dict[str, str] = {}
+        self.is_silent = False
+        self.launched = 0
+        self.most_disrupted = 0
+
+    def step(self):
+        """Execute every waiting action, let the agent report, and tell the time."""
+        self.clock.shift(timedelta(seconds=SECONDS_BETWEEN_TICKS))
+        if not self.is_silent:
+            for action in actions.claim_for_agent(cluster_id=self.cluster.pk, agent_id="agent", limit=100):
+                self._do(action)
+        for action in Action.objects.filter(route="aws", status="pending"):
+            if actions.claim_for_actuator(action_id=action.pk, worker="worker"):
+                action.refresh_from_db()
+                self._do(action)
+        if not self.is_silent:
+            self.clock.shift(timedelta(seconds=1))
+            type(self.cluster).objects.filter(pk=self.cluster.pk).update(snapshot_at=utcnow())
+            Instance.objects.filter(state="pending").update(state="running", is_ready=True)
+        disrupted = cluster_facts(self.cluster.pk).disrupted
+        self.most_disrupted = max(self.most_disrupted, len(disrupted))
+
+    def _do(self, action):
+        code = self.broken.get(action.kind, "")
+        if not code:
+            getattr(self, f"_{action.kind}")(action)
+        actions.report_result(
+            action_id=action.pk,
+            claimed_by=action.claimed_by,
+            succeeded=not code,
+            result={},
+            error_code=code,
+            error_message=code,
+        )
+
+    def _node(self, action):
+        return Instance.objects.filter(instance_id=action.params["instance_id"])
+
+    def _soft_cordon_node(self, action):
+        self._node(action).update(taints=[{"key": "spotopt.io/consolidating", "effect": "PreferNoSchedule"}])
+
+    def _cordon_node(self, action):
+        self._node(action).update(is_cordoned=True)
+
+    def _uncordon_node(self, action):
+        self._node(action).update(is_cordoned=False, taints=[])
+
+    def _drain_node(self, action):
+        node = self._node(action).get()
+        node.is_cordoned = True
+        node.save()
+        room = Instance.objects.filter(
+            cluster=self.cluster, state="running", is_cordoned=False, is_ready=True
+        )
+        target = room.exclude(pk=node.pk).annotate(pods=Count("placements")).order_by("pods", "pk").first()
+        for placed in node.placements.all():
+            there, is_new = target.placements.get_or_create(
+                workload=placed.workload,
+                organization_id=placed.organization_id,
+                defaults={"count": placed.count},
+            )
+            if not is_new:
+                there.count += placed.count
+                there.save()
+            placed.delete()
+
+    def _launch_node(self, action):
+        self.launched += 1
+        group, _ = NodeGroup.objects.get_or_create(
+            cluster=self.cluster, name="spotopt", kind="spotopt", organization_id=self.cluster.organization_id
+        )
+        InstanceFactory(
+            cluster=self.cluster,
+            node_group=group,
+            state="pending",
+            is_ready=False,
+            lifecycle=action.params["capacity_type"],
+            instance_type=action.params["instance_type"],
+            price=Decimal(action.params["usd_per_hour"]),
+            launched_at=utcnow(),
+            launch_action_id=action.pk,
+            az=action.params["zone"],
+            az_id=action.params["zone_id"],
+        )
+
+    def _terminate_instance(self, action):
+        self._node(action).update(state="terminated", terminated_at=utcnow(), is_ready=False)
+
+
+@pytest.fixture
+def clock():
+    with time_machine.travel("2026-11-23T12:00:00Z", tick=False) as traveller:
+        yield traveller
+
+
+@pytest.fixture
+def cluster(in_acme, clock):
+    row = ClusterFactory()
+    group = NodeGroupFactory(cluster=row)
+    for _number in range(10):
+        node = InstanceFactory(cluster=row, node_group=group)
+        workload = WorkloadFactory(cluster=row, replicas=1, ready_replicas=1)
+        PlacementFactory(workload=workload, instance=node, count=1)
+    default_policy_for(row)
+    return row
+
+
+@pytest.fixture
+def executor(cluster, clock):
+    return Executor(cluster, clock)
+
+
+@pytest.fixture
+def plan(cluster):
+    """Two waves: each buys one spot node and removes one of the ten on-demand nodes."""
+    nodes = list(cluster.instances.order_by("node_name")[:2])
+    waves = [_wave(number, node) for number, node in enumerate(nodes, start=1)]
+    job = OptimizationJob.objects.create(
+        organization_id=cluster.organization_id, cluster=cluster, status="completed", requested_by="test"
+    )
+    row = Plan.objects.create(
+        organization_id=cluster.organization_id,
+        cluster=cluster,
+        job=job,
+        policy_version=1,
+        quoted_at=utcnow(),
+        usd_per_hour_before=Decimal("1.92"),
+        usd_per_hour_after=Decimal("1.656"),
+        lower_bound_usd_per_hour=Decimal("0.5"),
+        spot_replacement_usd_per_hour=Decimal("0.264"),
+        bin_packing_usd_per_hour=0,
+        risk=0.05,
+        nodes_before=10,
+        nodes_after=10,
+        pods_moved=2,
+        document={"waves": waves},
+    )
+    seq = 0
+    for number, node in enumerate(nodes, start=1):
+        target = {"instance_id": node.instance_id, "node_name": node.node_name, "reason": "Cheaper on spot."}
+        for kind, name, usd, params in [
+            ("launch", f"n{number}", "0.06", {}),
+            ("cordon", node.node_name, "0.192", target),
+            ("drain", node.node_name, "0.192", target),
+            ("terminate", node.node_name, "0.192", target),
+            ("verify", "cluster", "0", {}),
+        ]:
+            seq += 1
+            PlanStep.objects.create(
+                organization_id=cluster.organization_id, plan=row, seq=seq, wave=number, kind=kind,
+                target=name, usd_per_hour=Decimal(usd), params=params,
+            )  # fmt: skip
+    return row
+
+
+def _wave(number, node):
+    launch = {
+        "id": f"n{number}", "instance_type": "m6i.xlarge", "zone": "us-east-1a", "zone_id": "use1-az1",
+        "capacity_type": "spot", "usd_per_hour": "0.060000", "interruption_risk": 0.01,
+        "alternatives": ["use1-az1:m6a.xlarge:spot"], "pods": [],
+    }  # fmt: skip
+    removal = {
+        "node_id": node.node_name, "instance_id": node.instance_id, "usd_per_hour": "0.192000",
+        "reason_code": "replaced_by_spot", "reason": "Cheaper on spot.", "pods_moved": 1,
+    }  # fmt: skip
+    return {"launches": [launch], "removals": [removal]}
+
+
+@pytest.fixture
+def owner(alice, acme):
+    return Actor(kind="user", organization_id=acme.pk, label=alice.email, id=str(alice.pk), role="owner")
+
+
+def _run(plan, executor, *, ticks=60, until=None):
+    for _ in range(ticks):
+        execution.advance_plan(plan_id=plan.pk)
+        plan.refresh_from_db()
+        if plan.finished_at or (until and until()):
+            return plan
+        executor.step()
+    return plan
+
+
+def _kinds_done(plan):
+    return [(s.wave, s.kind, s.status) for s in plan.steps.order_by("seq")]
+
+
+def test_given_an_approved_plan_when_it_runs_then_every_step_completes_in_order(
+    plan, executor, owner, cluster
+):
+    execution.approve_plan(plan_id=plan.pk, actor=owner)
+
+    _run(plan, executor)
+
+    assert plan.status == Plan.Status.COMPLETED, plan.stop_reason
+    assert {status for *_, status in _kinds_done(plan)} == {"completed"}
+    assert executor.launched == 2
+    assert executor.most_disrupted == 1
+    assert Instance.objects.filter(state="terminated").count() == 2
+    assert not Instance.objects.filter(is_cordoned=True, state="running").exists()
+    assert AuditLog.objects.filter(event="policies.plan.completed").count() == 1
+    for number in (1, 2):
+        ends = {s.kind: s.finished_at for s in plan.steps.filter(wave=number)}
+        assert ends["launch"] < ends["cordon"] <= ends["drain"] < ends["terminate"] < ends["verify"]
+
+
+def test_given_two_workers_when_each_tick_runs_twice_then_nothing_happens_twice(plan, executor, owner):
+    execution.approve_plan(plan_id=plan.pk, actor=owner)
+
+    for _ in range(60):
+        execution.advance_plan(plan_id=plan.pk)
+        execution.advance_plan(plan_id=plan.pk)
+        executor.step()
+
+    plan.refresh_from_db()
+    assert plan.status == Plan.Status.COMPLETED
+    assert executor.launched == 2
+    assert Action.objects.filter(kind="terminate_instance").count() == 2
+
+
+def test_given_safe_mode_in_the_middle_when_it_runs_then_it_stops_and_leaves_the_cluster_tidy(
+    plan, executor, owner
+):
+    execution.approve_plan(plan_id=plan.pk, actor=owner)
+    _run(plan, executor, until=lambda: plan.steps.filter(kind="launch", status="completed").exists())
+    platform.set_safe_mode(actor=Actor.system(None), value="on")
+
+    _run(plan, executor, ticks=120)
+
+    assert plan.status == Plan.Status.STOPPED
+    assert "Safe mode" in plan.stop_reason
+    running = Instance.objects.filter(state="running")
+    assert not running.filter(is_cordoned=True).exists()
+    assert not [i for i in running if i.taints]
+    assert not [i for i in running.filter(launch_action_id__isnull=False) if not i.placements.exists()]
+
+
+def test_given_a_drain_blocked_by_a_budget_when_it_runs_then_that_node_stays_and_is_uncordoned(
+    plan, executor, owner
+):
+    execution.approve_plan(plan_id=plan.pk, actor=owner)
+    executor.broken["drain_node"] = "pdb_blocked"
+
+    _run(plan, executor, ticks=150)
+
+    assert plan.status in (Plan.Status.STOPPED, Plan.Status.COMPLETED)
+    assert plan.steps.get(wave=1, kind="drain").status == "failed"
+    assert plan.steps.get(wave=1, kind="terminate").status == "skipped"
+    assert not Action.objects.filter(
+        kind="terminate_instance", target__startswith="ip-", is_voluntary=True
+    ).exists()
+    assert not Instance.objects.filter(state="running", is_cordoned=True).exists()
+    kept = Instance.objects.filter(state="running", launch_action_id__isnull=True).count()
+    assert kept == 10
+
+
+def test_given_no_capacity_anywhere_when_it_runs_then_it_stops_after_three_tries_and_touches_nothing(
+    plan, executor, owner
+):
+    execution.approve_plan(plan_id=plan.pk, actor=owner)
+    executor.broken["launch_node"] = "no_capacity"
+
+    _run(plan, executor, ticks=100)
+
+    assert plan.status == Plan.Status.STOPPED
+    assert "no_capacity" in plan.stop_reason
+    assert Action.objects.filter(kind="launch_node").count() == 3
+    assert not Action.objects.filter(kind__in=["cordon_node", "drain_node", "terminate_instance"]).exists()
+
+
+def test_given_an_agent_that_falls_silent_when_it_runs_then_it_stops_once_the_agent_is_back(
+    plan, executor, owner
+):
+    execution.approve_plan(plan_id=plan.pk, actor=owner)
+    _run(plan, executor, until=lambda: plan.steps.filter(kind="launch", status="completed").exists())
+    executor.is_silent = True
+    _run(plan, executor, ticks=70, until=lambda: plan.status == Plan.Status.STOPPING)
+    assert "silent" in plan.stop_reason
+    assert not Action.objects.filter(kind="terminate_instance").exists()
+
+    executor.is_silent = False
+    _run(plan, executor, ticks=60)
+
+    assert plan.status == Plan.Status.STOPPED
+    assert not [i for i in Instance.objects.filter(state="running") if i.is_cordoned or i.taints]
+
+
+def test_given_pods_that_find_no_place_when_verifying_then_the_plan_stops(plan, executor, owner, cluster):
+    execution.approve_plan(plan_id=plan.pk, actor=owner)
+    _run(plan, executor, until=lambda: plan.steps.filter(kind="terminate", status="completed").exists())
+    type(cluster).objects.update(pending_pods=3)
+
+    _run(plan, executor, ticks=80, until=lambda: plan.status == Plan.Status.STOPPING)
+
+    assert "3 pods found no place" in plan.stop_reason
+    assert plan.steps.get(wave=2, kind="drain").status != "completed"
+
+
+def test_given_a_person_who_stops_it_when_it_runs_then_pending_actions_are_cancelled(plan, executor, owner):
+    execution.approve_plan(plan_id=plan.pk, actor=owner)
+    execution.advance_plan(plan_id=plan.pk)
+
+    execution.stop_plan(plan_id=plan.pk, actor=owner, reason="Not today.")
+
+    assert set(Action.objects.values_list("status", flat=True)) == {"cancelled"}
+    _run(plan, executor, ticks=60)
+    assert plan.status == Plan.Status.STOPPED
+    assert plan.stop_reason.startswith("Not today.")
+
+
+def test_given_an_old_quote_when_approved_then_it_refuses_and_nothing_changes(plan, owner, clock):
+    clock.shift(timedelta(minutes=61))
+
+    with pytest.raises(Conflict, match="over an hour old"):
+        execution.approve_plan(plan_id=plan.pk, actor=owner)
+
+    plan.refresh_from_db()
+    assert plan.status == Plan.Status.PROPOSED
+    assert not AuditLog.objects.filter(event="policies.plan.approved").exists()
+
+
+def test_given_prices_that_rose_when_approved_then_it_refuses_with_the_drift(plan, owner):
+    Price.objects.create(
+        region="us-east-1", zone_id="use1-az1", instance_type="m6i.xlarge", capacity_type="spot",
+        usd_per_hour=Decimal("0.066"), observed_at=utcnow(), source="aws",
+    )  # fmt: skip
+
+    with pytest.raises(GuardrailViolated) as refusal:
+        execution.approve_plan(plan_id=plan.pk, actor=owner)
+
+    assert refusal.value.extra["drift"] == "0.1000"
+
+
+def test_given_a_viewer_when_approving_then_it_is_forbidden(plan, viewer, acme):
+    actor = Actor(kind="user", organization_id=acme.pk, label="vera", id=str(viewer.pk), role="viewer")
+
+    with pytest.raises(Exception, match="needs the role member"):
+        execution.approve_plan(plan_id=plan.pk, actor=actor)
+
+
+def test_given_a_rejected_plan_when_approved_then_it_conflicts(plan, owner):
+    execution.reject_plan(plan_id=plan.pk, actor=owner, reason="Too many moves.")
+
+    with pytest.raises(Conflict):
+        execution.approve_plan(plan_id=plan.pk, actor=owner)
