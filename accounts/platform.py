@@ -47,4 +47,4 @@ def set_safe_mode(*, actor: Actor, value: str) -> SafeMode:
                 before={_KEY: before},
                 after={_KEY: value},
             )
-    return cast(SafeMode, value)
+    return value

@@ -98,15 +98,6 @@ class ClusterViewSet(ReadOnlyModelViewSet[Cluster]):
         )
         return Response(serializers.ClusterDetailSerializer(registry.cluster_detail(pk)).data)
 
-    @extend_schema(
-        summary="Check a cluster's connection",
-        responses=answers(200, serializers.ContactSerializer, 404, 410),
-    )
-    @action(detail=True)
-    def verify(self, request: Request, pk: UUID) -> Response:
-        """Return connected within 60 s of the agent's last heartbeat, else disconnected."""
-        return Response(serializers.ContactSerializer.of(registry.cluster_detail(pk)))
-
 
 class InsideCluster(ListAPIView[Any]):
     """A list inside one cluster; another organization's cluster is not found."""
@@ -124,6 +115,7 @@ class ClusterNodes(InsideCluster):
     """The living nodes of a cluster, by name."""
 
     collection = "nodes"
+    queryset = Instance.objects.none()
     serializer_class = serializers.NodeSerializer
     filterset_class = filters.NodeFilter
 
@@ -140,6 +132,7 @@ class ClusterNodeGroups(InsideCluster):
     """The node groups of a cluster, by name."""
 
     collection = "node_groups"
+    queryset = NodeGroup.objects.none()
     serializer_class = serializers.NodeGroupSerializer
 
     def get_queryset(self) -> QuerySet[NodeGroup]:
@@ -155,6 +148,7 @@ class ClusterWorkloads(InsideCluster):
     """What runs in a cluster, as its agent last reported it."""
 
     collection = "workloads"
+    queryset = Workload.objects.none()
     serializer_class = serializers.WorkloadSerializer
     filterset_class = filters.WorkloadFilter
 
@@ -170,6 +164,7 @@ class ClusterActions(InsideCluster):
     """The changes requested for a cluster and what became of them, newest first."""
 
     collection = "actions"
+    queryset = Action.objects.none()
     serializer_class = serializers.ActionSerializer
     filterset_class = filters.ActionFilter
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from clusters.domain.contact import Contact, contact
+from clusters.domain.contact import contact
 from clusters.domain.efficiency import efficiency
 from clusters.domain.health import health
 from clusters.models import Action, Cluster, Instance, NodeGroup, Workload
@@ -153,32 +153,6 @@ class MaintenanceSerializer(serializers.Serializer[Any]):
 
     enabled = serializers.BooleanField()
     reason = serializers.CharField(max_length=255, required=False, allow_blank=True, default="")
-
-
-class ContactSerializer(serializers.Serializer[Any]):
-    """Whether a cluster's agent is in touch (S08)."""
-
-    cluster_id = serializers.UUIDField()
-    timestamp = Instant()
-    status = serializers.ChoiceField(["connected", "disconnected"])
-    health = serializers.CharField()
-    last_seen = Instant(allow_null=True)
-    agent_version = serializers.CharField()
-
-    @classmethod
-    def of(cls, cluster: Any) -> dict[str, Any]:
-        """Return the answer for a cluster as it is now."""
-        now = utcnow()
-        in_touch = contact(cluster.last_heartbeat_at, now) is Contact.CONNECTED
-        answer = {
-            "cluster_id": cluster.pk,
-            "timestamp": now,
-            "status": "connected" if in_touch else "disconnected",
-            "health": ClusterSerializer().get_status(cluster),
-            "last_seen": cluster.last_heartbeat_at,
-            "agent_version": cluster.agent_version,
-        }
-        return dict(cls(answer).data)
 
 
 class NodeSerializer(RowSerializer):

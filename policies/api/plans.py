@@ -61,6 +61,7 @@ class ClusterJobs(ListAPIView[OptimizationJob]):
     """The optimizer runs of a cluster, newest first."""
 
     collection = "jobs"
+    queryset = OptimizationJob.objects.none()
     serializer_class = JobSerializer
     filterset_class = JobFilter
 

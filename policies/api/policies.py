@@ -37,6 +37,7 @@ class PolicyViewSet(GenericViewSet[PolicyRevision]):
     lookup_field = "cluster_id"
     lookup_value_converter = "uuid"
     collection = "revisions"
+    queryset = PolicyRevision.objects.none()
 
     def get_queryset(self) -> QuerySet[PolicyRevision]:
         """Return every version that was saved, newest first."""

@@ -3,10 +3,11 @@
 from typing import Any
 
 from drf_spectacular.drainage import set_override
-from drf_spectacular.utils import inline_serializer
+from drf_spectacular.utils import extend_schema_serializer, inline_serializer
 from rest_framework import serializers
 
 
+@extend_schema_serializer(component_name="ProblemDocument")
 class ProblemSerializer(serializers.Serializer[Any]):
     """A failure as RFC 9457 has it; some carry more facts, such as ``errors`` or ``code``."""
 
