@@ -35,7 +35,8 @@ STATES = {
 """AWS stops billing when an instance begins to shut down, so that is the end for us."""
 LIFECYCLES = {"spot": "spot", "on-demand": "on_demand"}
 ENDED_AT = re.compile(r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) GMT\)")
-TAGGED = ("instance", "volume", "fleet")
+TAGGED = ("instance", "volume", "network-interface", "fleet")
+"""All that a launch makes: the role's policy lets Spotopt make nothing without its tag."""
 
 
 def enabled_regions(session: RegionSession) -> tuple[str, ...]:
@@ -202,7 +203,7 @@ def dry_run_launch(
             MaxCount=1,
             SubnetId=subnet_id,
             LaunchTemplate={"LaunchTemplateId": launch_template.id, "Version": launch_template.version},
-            TagSpecifications=_tag_specifications(tags, kinds=("instance", "volume")),
+            TagSpecifications=_tag_specifications(tags, kinds=TAGGED[:-1]),
         )
 
 

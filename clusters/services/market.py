@@ -36,7 +36,7 @@ DATA = Path(__file__).resolve().parent.parent / "data"
 REFRESH_EVERY = timedelta(seconds=300)
 LEAST_WALL_SECONDS = 60
 """However fast the clock runs, AWS is not asked for prices more often."""
-USUAL_CATEGORIES, USUAL_GENERATION = ("c", "m", "r"), 5
+USUAL_CATEGORIES, USUAL_GENERATION, LARGEST_USUAL_VCPU = ("c", "m", "r"), 5, 64
 BURSTABLE_GENERATION = 3
 PRICE_KEY = ("region", "instance_type", "capacity_type", "zone_id")
 
@@ -251,6 +251,7 @@ def _types_to_price(region: str) -> list[str]:
     usual = Q(category__in=USUAL_CATEGORIES, generation__gte=USUAL_GENERATION) | Q(
         category="t", generation__gte=BURSTABLE_GENERATION
     )
+    usual &= Q(vcpu__lte=LARGEST_USUAL_VCPU)
     sold = Price.objects.filter(region=region, capacity_type="on_demand").values("instance_type")
     types = InstanceType.objects.filter(usual | Q(family__in=families), name__in=sold)
     return list(types.filter(is_bare_metal=False, is_spot_supported=True).values_list("name", flat=True))
