@@ -62,6 +62,12 @@ class Market:
         self._on_demand: dict[tuple[str, str], Decimal] = {}
         self._pools: dict[tuple[str, str, str], _Pool] = {}
 
+    def load(self) -> None:
+        """Read the data files now instead of at the first question (about a second)."""
+        self.on_demand("eu-west-1", "m5.large")
+        self.offers("eu-west-1", "", "")
+        self.interruption_bucket("eu-west-1", "m5.large")
+
     def on_demand(self, region: str, instance_type: str) -> Decimal:
         """The Linux on-demand price; LookupError for a type that AWS has no price for."""
         key = (region, instance_type)

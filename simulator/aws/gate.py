@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Any
 
 from botocore.model import ServiceModel
 from moto.core.request import Request
@@ -80,25 +81,36 @@ class Gate:
             logger.exception("The simulated %s failed on %s.", addressed.service, call.body[:200])
             return spell(addressed.service, Refused(Refusal.BROKEN, "An internal error has occurred"))
 
+    def warm_up(self) -> None:
+        """Read prices and the services' descriptions before the first call needs them; they are large."""
+        self._estate.market.load()
+        for service in self._responders:
+            _model(service)
+
     def replay(self) -> None:
         """Perform the journaled writes again, with the same ids; for a moto that has just been emptied."""
-        for record in self._estate.journal.read("request/").values():
-            call = Call(record["method"], record["target"], record["headers"], record["body"].encode())
-            addressed = Addressed(call, record["service"], record["region"], "")
-            principal = Principal(record["account_id"], record["arn"], "", [])
-            self._estate.replaying_at = datetime.fromisoformat(record["at"])
-            self._prepare(principal.account_id, addressed.region)
-            mock_random.seed(record["seed"])
-            responder = self._responders[addressed.service]()
-            responder.admit(_request(addressed, principal), self._estate, principal)
-            answer = responder.perform()
-            if answer.status >= FIRST_ERROR:
-                logger.warning("A write cannot be repeated: %s %s", addressed.service, answer.body[:300])
-        self._estate.replaying_at = None
+        try:
+            for record in self._estate.journal.read("request/").values():
+                self._repeat(record)
+        finally:
+            self._estate.replaying_at = None
+
+    def _repeat(self, record: dict[str, Any]) -> None:
+        call = Call(record["method"], record["target"], record["headers"], record["body"].encode())
+        addressed = Addressed(call, record["service"], record["region"], "")
+        principal = Principal(record["account_id"], record["arn"], "", [])
+        self._estate.replaying_at = datetime.fromisoformat(record["at"])
+        self._prepare(principal.account_id, addressed.region)
+        mock_random.seed(record["seed"])
+        responder = self._responders[addressed.service]()
+        responder.admit(_request(addressed, principal), self._estate, principal)
+        answer = responder.perform()
+        if answer.status >= FIRST_ERROR:
+            logger.warning("A write cannot be repeated: %s %s", addressed.service, answer.body[:300])
 
     def _answer(self, addressed: Addressed) -> Answer | None:
         if addressed.service not in self._responders:
-            raise Refused(Refusal.UNKNOWN_KEY, "The security token included in the request is invalid.")
+            raise Refused(Refusal.UNKNOWN_ACTION, f"The service '{addressed.service}' is not simulated.")
         token = addressed.call.headers.get("x-amz-security-token")
         principal = self._estate.identities.principal(addressed.access_key_id, token)
         self._refuse_disabled(addressed, principal)

@@ -2,7 +2,7 @@
 
 import re
 from base64 import b64decode
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from moto.ec2.models.launch_templates import LaunchTemplateVersion
@@ -36,7 +36,6 @@ class Launch:
     client_token: str | None = None
     fleet_id: str | None = None
     group: str | None = None
-    labels: dict[str, str] = field(default_factory=dict)
 
     @property
     def zone_id(self) -> str:
@@ -170,7 +169,7 @@ def _machine(estate: Estate, launch: Launch) -> Machine:
         private_dns=dns_name(estate.addresses.take(launch.subnet), launch.region),
         cluster=tagged or joined,
         group=launch.group,
-        labels={**labels, **launch.labels},
+        labels=labels,
         taints=taints,
         tags=dict(launch.tags),
         client_token=launch.client_token,

@@ -47,9 +47,7 @@ USER_DATA = textwrap.dedent(
         name: {cluster}
         apiServerEndpoint: {endpoint}
       kubelet:
-        flags:
-          - --node-labels={labels}
-          - --register-with-taints={taints}
+        flags: {flags}
     --//--
     """
 )
@@ -61,9 +59,7 @@ def facts_of(fleet: StartingFleet, now: datetime) -> Facts:
     """What AWS needs to know about a starting fleet, as JSON values."""
     accounts = []
     for account in fleet.accounts:
-        clusters = [
-            {**asdict(replace(cluster, workloads=())), "workloads": []} for cluster in account.clusters
-        ]
+        clusters = [asdict(replace(cluster, workloads=())) for cluster in account.clusters]
         instances = [asdict(instances) for instances in account.instances]
         accounts.append({"account_id": account.account_id, "clusters": clusters, "instances": instances})
     plain: Facts = json.loads(json.dumps({"started_at": (now - fleet.age).isoformat(), "accounts": accounts}))
@@ -90,17 +86,7 @@ class Provisioner:
 
     def starting_machines(self, facts: Facts, groups: list[Group]) -> list[Machine]:
         """The machines that run when the world begins, launched at its beginning."""
-        counts = {
-            (account["account_id"], cluster["region"], group_name(cluster, group)): group["count"]
-            for account in facts["accounts"]
-            for cluster in account["clusters"]
-            for group in cluster["groups"]
-        }
-        machines = [
-            machine
-            for group in groups
-            for machine in self._members(group, counts[group.account_id, group.region, group.name])
-        ]
+        machines = [machine for group in groups for machine in self._members(group)]
         for account in facts["accounts"]:
             for bare in account["instances"]:
                 machines += self._bare(account["account_id"], bare)
@@ -241,23 +227,25 @@ class Provisioner:
         if facts["kind"] == "managed":
             labels["eks.amazonaws.com/nodegroup"] = facts["name"]
             labels["eks.amazonaws.com/capacityType"] = "SPOT" if facts["lifecycle"] == "spot" else "ON_DEMAND"
+        taints = [f"{taint['key']}={taint.get('value', '')}:{taint['effect']}" for taint in facts["taints"]]
+        registered = {
+            "node-labels": ",".join(f"{key}={value}" for key, value in labels.items()),
+            "register-with-taints": ",".join(taints),
+        }
         return USER_DATA.format(
             cluster=cluster["name"],
             endpoint=f"{self._estate.kube_url}/clusters/{cluster['name']}",
-            labels=",".join(f"{key}={value}" for key, value in labels.items()),
-            taints=",".join(
-                f"{taint['key']}={taint.get('value', '')}:{taint['effect']}" for taint in facts["taints"]
-            ),
+            flags=json.dumps([f"--{name}={value}" for name, value in registered.items() if value]),
         )
 
-    def _members(self, group: Group, count: int) -> list[Machine]:
+    def _members(self, group: Group) -> list[Machine]:
         """The group's first machines, spread over its subnets in order."""
         ec2 = ec2_of(group.account_id, group.region)
         version = ec2.get_launch_template(group.template["LaunchTemplateId"]).get_version("1")
         tags = [*group.tags, {"Key": "aws:autoscaling:groupName", "Value": group.name}]
         specification = [{"ResourceType": "instance", "Tags": tags}]
         machines: list[Machine] = []
-        for index in range(count):
+        for index in range(group.desired):
             request = {
                 "SubnetId": group.subnet_ids[index % len(group.subnet_ids)],
                 "TagSpecifications": specification,

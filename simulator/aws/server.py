@@ -82,6 +82,7 @@ class AwsServer:
         """Listen; return when calls are answered."""
         self._server = Server(self._port, self._gate)
         Thread(target=self._server.serve_forever, name="aws", daemon=True).start()
+        Thread(target=self._gate.warm_up, name="aws-warm-up", daemon=True).start()
 
     def stop(self) -> None:
         """Stop listening and close the journal."""

@@ -181,6 +181,11 @@ def test_given_an_unknown_fault_when_switched_on_then_it_is_refused(world):
         world.server.faults.update({"gravity": True}, now=world.clock.now())
 
 
+def test_given_a_service_nobody_simulates_when_called_then_it_says_so(world):
+    with pytest.raises(ClientError, match=r"UnknownOperationException.*'ssm' is not simulated"):
+        world.client("ssm").describe_parameters()
+
+
 def test_given_an_action_nobody_simulates_when_called_then_it_says_so(world):
     with pytest.raises(ClientError, match="UnsupportedOperation"):
         world.client("ec2").stop_instances(InstanceIds=["i-00000000000000000"])

@@ -9,6 +9,10 @@ from typing import Any
 
 import pytest
 
+from simulator.aws.estate import Estate
+from simulator.clock import Clock
+from simulator.journal import Journal
+from simulator.machines import MachineRoom
 from simulator.tests.aws.conftest import PLATFORM, World
 from simulator.tests.aws.roles import assume, create_role
 from simulator.tests.aws.test_aws_launching import fleet_request, launched
@@ -104,3 +108,15 @@ def test_given_a_changed_aws_when_killed_and_started_again_then_everything_has_i
     tags = world.client("ec2").describe_tags(Filters=[{"Name": "resource-id", "Values": [template]}])["Tags"]
     assert [(tag["Key"], tag["Value"]) for tag in tags] == [("spotopt:plan", "p-1")]
     assert world.client("sts", PLATFORM).get_caller_identity()["Account"] == "999988887777"
+
+
+def test_given_a_launch_cut_off_before_its_machines_existed_when_resumed_then_its_token_is_free_again(market):
+    room, journal = MachineRoom(), Journal(None)
+    estate = Estate(room=room, market=market, clock=Clock(), journal=journal, seed=1, kube_url="http://kube")
+    estate.remember("token/cut-off", {"digest": "d", "answer": ["i-0123456789abcdef0"]})
+    estate.remember("token/empty", {"digest": "d", "answer": {"FleetId": "fleet-1", "Instances": []}})
+
+    estate.forget_unperformed()
+
+    assert estate.remembered("token/cut-off") is None
+    assert estate.remembered("token/empty") is not None
