@@ -21,6 +21,7 @@ urlpatterns = [
     path("readyz", views.readyz, name="readyz"),
     path("api/v1/", include("agentapi.api_urls")),
     path("api/v1/", include("policies.api_urls")),
+    path("api/v1/", include("clusters.connect_urls")),
     path("api/v1/", include("clusters.api_urls")),
     path("api/v1/", include("mlregistry.api_urls")),
     path("api/v1/", include("hibernation.api_urls")),
@@ -29,5 +30,7 @@ urlpatterns = [
     path("", include("clusters.urls")),
     path("", include("audit.urls")),
     path("", include("accounts.urls")),
+    path("clusters/<uuid:cluster_id>/agent/command", views.agent_command, name="agent-command"),
+    path("styleguide/", views.styleguide, name="styleguide"),
     path("admin/", admin.site.urls),
 ]

@@ -12,7 +12,7 @@ from django.db.models import OuterRef, Q, Subquery
 from accounts import selectors
 from accounts.domain import roles
 from accounts.models import Account
-from accounts.services import mark_failed, mark_scanned
+from accounts.services import limits, mark_failed, mark_scanned
 from audit.models import AuditLog
 from audit.services import Subject, record
 from clusters.aws import autoscaling, ec2, eks
@@ -23,7 +23,7 @@ from clusters.models import DiscoveryRun
 from clusters.services.region_sync import RegionDiff, apply_region
 from spotopt.core.actor import Actor
 from spotopt.core.clock import clock_rate, utcnow
-from spotopt.core.errors import Conflict, NotFound, TooManyRequests
+from spotopt.core.errors import Conflict, TooManyRequests
 from spotopt.core.live import announce
 from spotopt.core.queue import enqueue
 from spotopt.core.tenancy import tenant
@@ -36,6 +36,7 @@ STALE_AFTER = timedelta(minutes=10)
 LEAST_WALL_SECONDS = {"scan": 30, "stale": 60, "queued": 30}
 """However fast the clock runs, scans leave the machine time to breathe and a live run is not called dead."""
 
+_DISCOVERIES = limits.Limit("discover", 1, 60)
 OPEN = (DiscoveryRun.Status.QUEUED, DiscoveryRun.Status.SCANNING)
 SCANNABLE = (Account.Status.SCANNING, Account.Status.ACTIVE, Account.Status.ERROR)
 
@@ -120,12 +121,29 @@ def resync(*, account_id: UUID, actor: Actor) -> tuple[DiscoveryRun, bool]:
     return run, True
 
 
-def latest_run(account_id: UUID) -> DiscoveryRun:
-    """Return the account's newest run, or raise NotFound."""
-    run = DiscoveryRun.objects.filter(account_id=account_id).order_by("-created_at").first()
-    if run is None:
-        raise NotFound("This account was never scanned.")
-    return run
+def rediscover(*, account_id: UUID, actor: Actor) -> DiscoveryRun:
+    """Look for clusters again, at most once a minute for each account; return the run."""
+    roles.require_role(actor, roles.MEMBER)
+    account = selectors.account_by_id(account_id)
+    limits.spend(_DISCOVERIES, str(account.pk))
+    return request_scan(account_id=account_id, actor=actor, trigger=DiscoveryRun.Trigger.MANUAL)
+
+
+def sentence_about(run: DiscoveryRun) -> str:
+    """Return in a sentence how far a run is, or how it ended."""
+    found = f"{run.clusters_found} clusters and {run.instances_found} instances"
+    match run.status:
+        case DiscoveryRun.Status.QUEUED:
+            return "The scan waits for a worker."
+        case DiscoveryRun.Status.SCANNING:
+            place = f" {run.current_region} is done;" if run.current_region else ""
+            return f"Scanning {run.regions_done} of {run.regions_total} regions.{place} {found} so far."
+        case DiscoveryRun.Status.FAILED:
+            return next(iter(run.errors.values()), "The scan failed.")
+        case DiscoveryRun.Status.PARTIAL:
+            return f"Found {found}; {len(run.errors)} regions could not be read."
+    hint = "" if run.clusters_found else " No EKS cluster exists in the regions that are enabled."
+    return f"Found {found}.{hint}"
 
 
 def scan_account(*, account_id: UUID, run_id: UUID) -> bool:
