@@ -51,7 +51,7 @@ def _account(machines: Iterable[Machine], begin: datetime, end: datetime) -> dic
             account["actual_usd_per_hour"] += machine.usd_per_hour
         if machine.launched_by == STARTING:
             first_price = machine.price_changes[0][1]
-            account["twin_usd"] += first_price * _hours(max(begin, machine.launched_at), end)
+            account["twin_usd"] += _usd(first_price * _microseconds(max(begin, machine.launched_at), end))
             account["twin_usd_per_hour"] += first_price
     return account
 
@@ -65,13 +65,16 @@ def cost(machine: Machine, begin: datetime, end: datetime) -> Decimal:
     changes = machine.price_changes
     for number, (since, usd_per_hour) in enumerate(changes):
         until = changes[number + 1][0] if number + 1 < len(changes) else end
-        total += usd_per_hour * _hours(max(since, begin), min(until, end))
-    return total
+        total += usd_per_hour * _microseconds(max(since, begin), min(until, end))
+    return _usd(total)
 
 
-def _hours(begin: datetime, end: datetime) -> Decimal:
-    microseconds = max(0, (end - begin) // MICROSECOND)
-    return Decimal(microseconds) / MICROSECONDS_PER_HOUR
+def _microseconds(begin: datetime, end: datetime) -> int:
+    return max(0, (end - begin) // MICROSECOND)
+
+
+def _usd(hourly_microseconds: Decimal) -> Decimal:
+    return hourly_microseconds / MICROSECONDS_PER_HOUR
 
 
 def _shown(account: dict[str, Decimal]) -> dict[str, str]:
