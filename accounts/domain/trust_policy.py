@@ -20,8 +20,14 @@ MODES = ("read_only", "full_access")
 MAX_SESSION_SECONDS = 3600
 """The least that IAM accepts; Spotopt itself asks for 15 minutes."""
 
-CLUSTER_TAGS = ("eks:cluster-name", "karpenter.sh/nodepool", "spotopt:cluster-id", "spotopt:managed")
-"""Instances that may be terminated carry one of these: EKS, Karpenter, Spotopt or the customer set it."""
+CLUSTER_TAGS = (
+    "eks:cluster-name",
+    "k8s.io/cluster-autoscaler/enabled",
+    "karpenter.sh/nodepool",
+    "spotopt:cluster-id",
+    "spotopt:managed",
+)
+"""Instances that may be terminated carry one of these: EKS, a scaler, Spotopt or the customer set it."""
 GROUP_TAGS = ("eks:cluster-name", "k8s.io/cluster-autoscaler/enabled", "spotopt:managed")
 """Auto Scaling groups that may be resized carry one of these."""
 LAUNCH_TAG = "spotopt:cluster-id"

@@ -248,13 +248,6 @@ def test_given_an_account_when_renamed_then_the_record_keeps_both_names(owner, p
 def test_given_two_accounts_when_one_is_disconnected_then_the_other_takes_over(owner, placeholder, alice):
     first, second = _verified(owner), _verified(owner, aws_account_id="999900001111", alias="Second")
     services.switch_context(actor=owner, account_id=first.pk)
-    Cluster.objects.create(
-        organization_id=owner.organization_id,
-        account=first,
-        name="c",
-        region="eu-west-1",
-        agent_installed=True,
-    )
 
     left = services.disconnect(actor=owner, account_id=first.pk, confirmation="Main")
 

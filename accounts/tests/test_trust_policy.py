@@ -8,6 +8,7 @@ from moto.backends import get_backend
 
 from accounts.domain import trust_policy
 from accounts.domain.regions import REGIONS
+from simulator.aws.policies import allows
 
 PLATFORM = "999988887777"
 CUSTOMER = "123456789012"
@@ -150,24 +151,71 @@ def test_given_a_link_when_the_console_is_opened_then_its_parameters_are_filled_
     }
 
 
-@pytest.mark.parametrize("mode", trust_policy.MODES)
-def test_given_the_template_when_cloudformation_creates_the_stack_then_the_role_is_there(mode):
+def _stack(mode, regions=tuple(REGIONS)):
+    """Let moto's CloudFormation create the stack; return its outputs, trust policy and permissions."""
     body = trust_policy.render(mode=mode, platform_account_id=PLATFORM).body
+    parameters = {"ExternalId": EXTERNAL_ID}
+    if mode == "full_access":
+        parameters["AllowedRegions"] = ",".join(regions)
     with mock_aws():
         stack = get_backend("cloudformation")[CUSTOMER]["us-east-1"].create_stack(
-            name="Spotopt", template=body, parameters={"ExternalId": EXTERNAL_ID}
+            name="Spotopt", template=body, parameters=parameters
         )
         role = get_backend("iam")[CUSTOMER]["aws"].get_role("SpotOptimizerRole")
+    return stack.outputs, json.loads(role.assume_role_policy_document), role.policies["Spotopt"]
 
-    (output,) = stack.outputs
+
+@pytest.mark.parametrize("mode", trust_policy.MODES)
+def test_given_the_template_when_cloudformation_creates_the_stack_then_the_role_is_there(mode):
+    (output,), trust, policy = _stack(mode)
+
     assert output["OutputKey"] == "RoleArn"
     assert output["OutputValue"] == f"arn:aws:iam::{CUSTOMER}:role/SpotOptimizerRole"
-    trust = role.assume_role_policy_document
-    trust = json.loads(trust) if isinstance(trust, str) else trust
     assert trust["Statement"][0]["Condition"] == {"StringEquals": {"sts:ExternalId": EXTERNAL_ID}}
-    policy = json.loads(role.policies["Spotopt"])
     assert "Fn::Sub" not in json.dumps(policy)
     assert len(json.dumps(policy, separators=(",", ":"))) <= 10_240  # what IAM allows for inline policies
-    if mode == "full_access":
-        deny = next(statement for statement in policy["Statement"] if statement["Effect"] == "Deny")
-        assert deny["Condition"]["StringNotEquals"]["aws:RequestedRegion"] == list(REGIONS)
+
+
+INSTANCE = f"arn:aws:ec2:eu-west-1:{CUSTOMER}:instance/i-1"
+GROUP = f"arn:aws:autoscaling:eu-west-1:{CUSTOMER}:autoScalingGroup:x:autoScalingGroupName/g"
+NODE_ROLE = f"arn:aws:iam::{CUSTOMER}:role/acme-node"
+TO_EC2 = {"iam:PassedToService": "ec2.amazonaws.com"}
+OURS = {"aws:RequestTag/spotopt:cluster-id": "c"}
+CALLS = [
+    (True, "ec2:DescribeInstances", "*", {}),
+    (False, "ec2:StopInstances", INSTANCE, {"aws:ResourceTag/eks:cluster-name": "c"}),
+    (True, "ec2:RunInstances", INSTANCE, OURS),
+    (False, "ec2:RunInstances", INSTANCE, {}),
+    (False, "ec2:RunInstances", INSTANCE, OURS | {"aws:RequestedRegion": "us-east-1"}),
+    (True, "ec2:RunInstances", "arn:aws:ec2:eu-west-1::image/ami-1", {}),
+    (False, "ec2:RunInstances", "arn:aws:ec2:us-east-1::image/ami-1", {"aws:RequestedRegion": "us-east-1"}),
+    (True, "ec2:CreateTags", INSTANCE, OURS | {"ec2:CreateAction": "RunInstances"}),
+    (False, "ec2:CreateTags", INSTANCE, OURS),
+    (True, "ec2:TerminateInstances", INSTANCE, {"aws:ResourceTag/spotopt:cluster-id": "c"}),
+    (True, "ec2:TerminateInstances", INSTANCE, {"aws:ResourceTag/eks:cluster-name": "c"}),
+    (False, "ec2:TerminateInstances", INSTANCE, {"aws:ResourceTag/Name": "database"}),
+    (False, "ec2:TerminateInstances", INSTANCE, {"aws:ResourceTag/spotopt:cluster-id": ""}),
+    (
+        False,
+        "ec2:TerminateInstances",
+        INSTANCE,
+        {"aws:ResourceTag/spotopt:cluster-id": "c", "aws:RequestedRegion": "us-east-1"},
+    ),
+    (True, "autoscaling:UpdateAutoScalingGroup", GROUP, {"aws:ResourceTag/eks:cluster-name": "c"}),
+    (False, "autoscaling:UpdateAutoScalingGroup", GROUP, {}),
+    (True, "iam:PassRole", NODE_ROLE, TO_EC2),
+    (False, "iam:PassRole", NODE_ROLE, {"iam:PassedToService": "lambda.amazonaws.com"}),
+    (False, "iam:PassRole", f"arn:aws:iam::{CUSTOMER}:role/Administrator", TO_EC2),
+    (False, "iam:CreateRole", NODE_ROLE, {}),
+]
+
+
+@pytest.mark.parametrize(("is_allowed", "action", "resource", "context"), CALLS)
+def test_given_the_role_when_a_call_is_judged_as_iam_does_then_only_what_is_needed_passes(
+    is_allowed, action, resource, context
+):
+    *_, policy = _stack("full_access", regions=("eu-west-1", "eu-central-1"))
+
+    verdict = allows([policy], action, resource, {"aws:RequestedRegion": "eu-west-1"} | context)
+
+    assert verdict is is_allowed
