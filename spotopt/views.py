@@ -1,14 +1,24 @@
-"""Probes, the API's own documentation, and answers to requests that no app could serve."""
+"""Probes, the API's documentation, pages that span apps, and answers that no app could give."""
+
+from datetime import timedelta
+from uuid import UUID
 
 from django.conf import settings
 from django.db import DatabaseError, connection
-from django.http import HttpRequest, HttpResponseBase, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.shortcuts import render
 from django.views import defaults
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET, require_POST
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
 from redis import Redis
 from redis.exceptions import RedisError
 from rest_framework.permissions import IsAuthenticated
 
+from accounts.permissions import Role, actor_of, page_for
+from agentapi import selectors as agents
+from agentapi.services import installation
+from spotopt.core.clock import utcnow
 from spotopt.core.problems import problem_response
 
 
@@ -37,6 +47,28 @@ class Docs(SpectacularSwaggerSplitView):
     permission_classes = (IsAuthenticated,)
     template_name = "api/docs.html"
     url_name = "api-schema"
+
+
+@page_for(Role.MEMBER)
+@never_cache
+@require_POST
+def agent_command(request: HttpRequest, cluster_id: UUID) -> HttpResponse:
+    """Show, this once, the commands that install a cluster's agent."""
+    cluster = agents.cluster_named(cluster_id)
+    answer = installation.prepare_installation(
+        cluster=cluster, namespace="spot-optimizer", actor=actor_of(request)
+    )
+    facts = {"section": "clusters", "cluster": cluster, "installation": answer}
+    return render(request, "clusters/agent_command.html", facts)
+
+
+@page_for(Role.VIEWER)
+@require_GET
+def styleguide(request: HttpRequest) -> HttpResponse:
+    """Show every part of the interface in every state, in development only."""
+    if not settings.STYLEGUIDE:
+        raise Http404
+    return render(request, "styleguide.html", {"moment": utcnow() - timedelta(seconds=12)})
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:

@@ -71,6 +71,16 @@ class GridNode:
     is_off: bool
     """Not ready, or cordoned."""
 
+    @property
+    def height(self) -> int:
+        """Return how high its square of 94 units is filled."""
+        return round(0.94 * self.cpu_percent)
+
+    @property
+    def y(self) -> int:
+        """Return where the filled part begins, from the top."""
+        return 97 - self.height
+
 
 @dataclass(frozen=True, slots=True)
 class GroupRow:

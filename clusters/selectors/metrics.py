@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Avg, Count, Q, QuerySet, Sum
+from django.db.models import Avg, Count, Max, Min, Q, QuerySet, Sum
 from django.db.models.functions import Coalesce
 
 from clusters.domain.efficiency import Efficiency, efficiency
@@ -47,6 +47,15 @@ class Spending:
     memory_percent: float | None
     as_of: datetime | None
     """When the newest of the counted nodes was last seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Savings:
+    """What the ledger booked, USD, and the period it covers; None before the first entry."""
+
+    booked_usd: Decimal
+    booked_since: datetime | None
+    booked_until: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +111,14 @@ def spending(scope: Scope, *, now: datetime) -> Spending:
         memory_percent=row["memory"],
         as_of=row["seen_at"],
     )
+
+
+def savings(scope: Scope) -> Savings:
+    """Return everything the ledger ever booked (one query)."""
+    sums = _narrowed(SavingsEntry.objects.all(), scope).aggregate(
+        usd=Coalesce(Sum("usd"), ZERO_USD), since=Min("booked_from"), until=Max("booked_until")
+    )
+    return Savings(sums["usd"], sums["since"], sums["until"])
 
 
 def spot_pools(scope: Scope) -> list[SpotPool]:

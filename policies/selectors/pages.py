@@ -106,7 +106,7 @@ class RefusalGroup:
 
     code: str
     label: str
-    items: tuple[tuple[str, str], ...]
+    subjects: tuple[tuple[str, str], ...]
     """(subject, reason in plain English)."""
 
 
@@ -141,6 +141,20 @@ class PlanPage:
     is_quote_expired: bool
     nodes_drained: int
     expected: timedelta
+    now: datetime
+
+    @property
+    def launches(self) -> int:
+        """Return how many nodes the plan buys."""
+        return sum(wave.launches for wave in self.waves)
+
+    @property
+    def remaining(self) -> timedelta | None:
+        """Return the time left at the pace so far; None before there is a pace, or when it is over."""
+        started, finished = self.plan.started_at, self.plan.finished_at
+        if started is None or finished is not None or not 0 < self.steps_done < self.steps_total:
+            return None
+        return (self.now - started) / self.steps_done * (self.steps_total - self.steps_done)
 
     @property
     def is_open(self) -> bool:
@@ -220,6 +234,7 @@ def plan_page(plan_id: UUID, *, now: datetime) -> PlanPage:
         is_quote_expired=now - plan.quoted_at > MAX_QUOTE_AGE,
         nodes_drained=drained,
         expected=timedelta(seconds=_SECONDS_PER_MOVED_NODE * max(drained, len(waves))),
+        now=now,
     )
 
 

@@ -75,6 +75,11 @@
   }, 5000);
   document.addEventListener("visibilitychange", () => { if (!document.hidden) tell("tick"); });
 
+  /* A refresh leaves alone what somebody has open or is typing into. */
+  Object.assign(window.Idiomorph.defaults.callbacks, {
+    beforeNodeMorphed: (old) => !(old.nodeType === Node.ELEMENT_NODE && old.matches("details.pop[open]")),
+    beforeAttributeUpdated: (name, element) => !(name === "open" && element.matches("details")),
+  });
   document.addEventListener("htmx:afterSettle", showAges);
   document.addEventListener("htmx:beforeSwap", (event) => {
     if (event.detail.xhr.getResponseHeader("HX-Retarget") !== "#toasts") return;

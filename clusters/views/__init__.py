@@ -1,0 +1,1 @@
+"""Pages of clusters, AWS accounts and the way to the first scan."""
