@@ -1,0 +1,114 @@
+"""The agent's side of the product's API."""
+
+import json
+import logging
+from typing import Any, TypeVar
+
+import httpx
+
+from agentapi import protocol
+from agentapi.agent.clock import Clock
+
+logger = logging.getLogger(__name__)
+
+LONG_POLL_SECONDS = 25
+"""On the wall, below the 30 seconds that the server allows."""
+_CONFLICT = 409
+_TIMEOUT = httpx.Timeout(30, connect=10)
+_Answer = TypeVar("_Answer")
+
+
+class Refused(Exception):
+    """The product refused: ``status`` is the HTTP code, ``code`` says why where the product does."""
+
+    def __init__(self, status: int, code: str, detail: str) -> None:
+        super().__init__(f"{status} {code} {detail}")
+        self.status = status
+        self.code = code
+
+
+class Unreachable(Exception):
+    """The product did not answer, or could not."""
+
+
+class Backend:
+    """One cluster's view of the product."""
+
+    def __init__(self, *, api_url: str, cluster_id: str, token: str, clock: Clock) -> None:
+        self.token = token
+        self.last_contact = clock.seconds()
+        """When the product last answered anything, by the shared clock."""
+        self._clock = clock
+        self._http = httpx.AsyncClient(
+            base_url=f"{api_url}/api/v1/clusters/{cluster_id}/",
+            timeout=_TIMEOUT,
+            headers={"Content-Type": "application/json", "Content-Encoding": "gzip"},
+        )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def register(self, registration: protocol.Registration) -> protocol.Registered:
+        """Introduce the agent."""
+        return await self._ask("agent/register", registration, protocol.Registered)
+
+    async def deregister(self, agent_id: str) -> None:
+        """Say that the agent stops."""
+        await self._post("agent/deregister", protocol.Goodbye(agent_id))
+
+    async def heartbeat(self, sign: protocol.Heartbeat) -> protocol.HeartbeatAnswer:
+        """Say that the agent lives."""
+        return await self._ask("heartbeat", sign, protocol.HeartbeatAnswer)
+
+    async def send_snapshot(self, snapshot: protocol.Snapshot) -> protocol.SnapshotAnswer:
+        """Tell what the agent sees."""
+        return await self._ask("metrics", snapshot, protocol.SnapshotAnswer)
+
+    async def claim(self, claim: protocol.Claim) -> tuple[protocol.Command, ...]:
+        """Ask for commands, waiting for some as long as the claim says."""
+        timeout = httpx.Timeout(claim.wait_seconds + 15, connect=10)
+        return (await self._ask("actions/claim", claim, protocol.Commands, timeout=timeout)).actions
+
+    async def send_result(self, action_id: str, result: protocol.Result) -> None:
+        """Say what became of a command."""
+        await self._post(f"actions/{action_id}/result", result)
+
+    async def send_events(self, events: protocol.Events) -> None:
+        """Say what happened in the cluster."""
+        await self._post("events", events)
+
+    async def _ask(self, path: str, document: Any, kind: type[_Answer], **options: Any) -> _Answer:
+        answer = await self._post(path, document, **options)
+        try:
+            return protocol.parse(kind, answer.json())
+        except ValueError as error:
+            raise Unreachable(f"{path}: the answer makes no sense: {error}") from error
+
+    async def _post(self, path: str, document: Any, **options: Any) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {self.token}"}
+        try:
+            answer = await self._http.post(
+                path, content=protocol.encode(document), headers=headers, **options
+            )
+        except httpx.HTTPError as error:
+            raise Unreachable(f"{type(error).__name__}: {error}") from error
+        if answer.status_code >= 500 or answer.status_code in (408, 429):  # noqa: PLR2004
+            raise Unreachable(f"{path}: the product answered {answer.status_code}")
+        self.last_contact = self._clock.seconds()
+        if answer.is_error:
+            raise _refusal(answer)
+        return answer
+
+
+def _refusal(answer: httpx.Response) -> Refused:
+    try:
+        problem = answer.json()
+    except json.JSONDecodeError:
+        problem = {}
+    if not isinstance(problem, dict):
+        problem = {}
+    detail = str(problem.get("detail", answer.reason_phrase))
+    if "errors" in problem:
+        detail = f"{detail} {problem['errors']}"
+    return Refused(answer.status_code, str(problem.get("code", "")), detail)

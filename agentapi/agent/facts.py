@@ -1,0 +1,206 @@
+"""The little that the agent remembers of each Kubernetes object."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from agentapi.agent.quantities import mib_below, millis
+from agentapi.agent.shapes import GPU, Request, claims_of, constraints_of, request_of
+from agentapi.protocol import Constraints, Taint, canonical_json, dump
+
+Body = Mapping[str, Any]
+MIRROR = "kubernetes.io/config.mirror"
+ZONE = "topology.kubernetes.io/zone"
+_ZONE_KEYS = (ZONE, "failure-domain.beta.kubernetes.io/zone", "topology.ebs.csi.aws.com/zone")
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A controller, by kind and name inside a pod's namespace."""
+
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class PodFact:
+    """One pod."""
+
+    namespace: str
+    name: str
+    uid: str
+    node: str
+    phase: str
+    ready: bool
+    terminating: bool
+    owner: Owner | None
+    is_mirror: bool
+    request: Request
+    constraints: Constraints
+    claims: tuple[str, ...]
+    labels: Mapping[str, str]
+
+    @property
+    def is_over(self) -> bool:
+        """Tell whether it holds no room any more."""
+        return self.phase in ("Succeeded", "Failed")
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFact:
+    """One node."""
+
+    name: str
+    instance_id: str
+    ready: bool
+    unschedulable: bool
+    cpu_millis: int
+    memory_mib: int
+    pods: int
+    gpu: int
+    labels: Mapping[str, str]
+    taints: tuple[Taint, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerFact:
+    """A deployment, replica set, stateful set or daemon set, and the shape of the pods it makes."""
+
+    namespace: str
+    name: str
+    owner: Owner | None
+    replicas: int
+    request: Request
+    constraints: Constraints
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetFact:
+    """A pod disruption budget."""
+
+    namespace: str
+    selector: Body | None
+    allows: int
+    minimum: int
+
+
+_SHARED_PARTS = 20_000
+
+
+class Facts:
+    """Turns objects into facts, sharing equal parts: pods of one controller differ in little."""
+
+    def __init__(self) -> None:
+        self._shared: dict[bytes, Any] = {}
+
+    def pod(self, body: Body) -> PodFact:
+        metadata, spec, status = body["metadata"], body["spec"], body.get("status") or {}
+        owner = _controller(metadata)
+        return PodFact(
+            namespace=metadata["namespace"],
+            name=metadata["name"],
+            uid=metadata["uid"],
+            node=spec.get("nodeName") or "",
+            phase=status.get("phase") or "Pending",
+            ready=_condition(status, "Ready"),
+            terminating="deletionTimestamp" in metadata,
+            owner=owner,
+            is_mirror=MIRROR in (metadata.get("annotations") or {}),
+            request=request_of(spec),
+            constraints=self._share(constraints_of(metadata, spec, controlled=owner is not None)),
+            claims=claims_of(spec),
+            labels=self._share_labels(metadata.get("labels") or {}),
+        )
+
+    def node(self, body: Body) -> NodeFact:
+        metadata, spec, status = body["metadata"], body.get("spec") or {}, body.get("status") or {}
+        room = status.get("allocatable") or {}
+        return NodeFact(
+            name=metadata["name"],
+            instance_id=instance_id_of(body),
+            ready=_condition(status, "Ready"),
+            unschedulable=bool(spec.get("unschedulable")),
+            cpu_millis=millis(str(room.get("cpu", "0"))),
+            memory_mib=mib_below(str(room.get("memory", "0"))),
+            pods=int(str(room.get("pods", "0"))),
+            gpu=int(str(room.get(GPU, "0"))),
+            labels=metadata.get("labels") or {},
+            taints=tuple(
+                Taint(key=each["key"], value=each.get("value") or "", effect=each["effect"])
+                for each in spec.get("taints") or ()
+            ),
+        )
+
+    def controller(self, body: Body) -> ControllerFact:
+        metadata, spec, status = body["metadata"], body["spec"], body.get("status") or {}
+        template = spec.get("template") or {}
+        pod_metadata, pod_spec = template.get("metadata") or {}, template.get("spec") or {}
+        replicas = spec.get("replicas", status.get("desiredNumberScheduled", 1))
+        return ControllerFact(
+            namespace=metadata["namespace"],
+            name=metadata["name"],
+            owner=_controller(metadata),
+            replicas=int(replicas),
+            request=request_of(pod_spec),
+            constraints=self._share(constraints_of(pod_metadata, pod_spec, controlled=True)),
+            labels=self._share_labels(pod_metadata.get("labels") or {}),
+        )
+
+    def budget(self, body: Body) -> BudgetFact:
+        status = body.get("status") or {}
+        return BudgetFact(
+            namespace=body["metadata"]["namespace"],
+            selector=(body.get("spec") or {}).get("selector"),
+            allows=int(status.get("disruptionsAllowed") or 0),
+            minimum=int(status.get("desiredHealthy") or 0),
+        )
+
+    def claim(self, body: Body) -> str:
+        """Return the volume that a claim is bound to; empty while it is not."""
+        return str((body.get("spec") or {}).get("volumeName") or "")
+
+    def volume_zone(self, body: Body) -> str:
+        """Return the one zone that a volume lives in; empty for one that can be reached from everywhere."""
+        labels = body["metadata"].get("labels") or {}
+        required = ((body.get("spec") or {}).get("nodeAffinity") or {}).get("required") or {}
+        for term in required.get("nodeSelectorTerms") or ():
+            for each in term.get("matchExpressions") or ():
+                if each["key"] in _ZONE_KEYS and each["operator"] == "In" and len(each["values"]) == 1:
+                    return str(each["values"][0])
+        return str(labels.get(ZONE) or labels.get(_ZONE_KEYS[1]) or "")
+
+    def _share(self, constraints: Constraints) -> Constraints:
+        shared: Constraints = self._keep(canonical_json(dump(constraints)), constraints)
+        return shared
+
+    def _share_labels(self, labels: Mapping[str, str]) -> Mapping[str, str]:
+        kept = {key: value for key, value in labels.items() if key not in _CHANGING_LABELS}
+        shared: Mapping[str, str] = self._keep(b"labels" + canonical_json(kept), kept)
+        return shared
+
+    def _keep(self, key: bytes, value: Any) -> Any:
+        if len(self._shared) >= _SHARED_PARTS:
+            self._shared.clear()  # sharing saves memory, nothing else
+        return self._shared.setdefault(key, value)
+
+
+_CHANGING_LABELS = frozenset({"statefulset.kubernetes.io/pod-name", "apps.kubernetes.io/pod-index"})
+"""Differ from pod to pod, and budgets never select by them."""
+
+
+def instance_id_of(node: Body) -> str:
+    """Return the EC2 instance id in a node's provider id, ``aws:///us-east-1a/i-…``; empty without one."""
+    last = str((node.get("spec") or {}).get("providerID") or "").rpartition("/")[2]
+    return last if last.startswith("i-") else ""
+
+
+def _controller(metadata: Body) -> Owner | None:
+    for each in metadata.get("ownerReferences") or ():
+        if each.get("controller"):
+            return Owner(each["kind"], each["name"])
+    return None
+
+
+def _condition(status: Body, kind: str) -> bool:
+    return any(each["type"] == kind and each["status"] == "True" for each in status.get("conditions") or ())

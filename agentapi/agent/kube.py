@@ -1,0 +1,142 @@
+"""A thin client of the Kubernetes API: credentials and transport by kr8s, plain JSON in and out."""
+
+import json
+import warnings
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import kr8s.asyncio
+from kr8s import APITimeoutError, ServerError
+
+from agentapi.agent.settings import Settings
+
+Body = dict[str, Any]
+PAGE = 500
+MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
+_TIMEOUT = httpx.Timeout(30, connect=10)
+WATCH_SECONDS = 300
+"""On the wall: how long one watch lasts before it is opened again."""
+
+
+class KubeError(Exception):
+    """The API server refused: ``status`` is the HTTP code, ``reason`` and ``causes`` come from its Status."""
+
+    def __init__(self, status: int, message: str, reason: str = "", causes: tuple[str, ...] = ()) -> None:
+        super().__init__(f"{status} {message}")
+        self.status = status
+        self.message = message
+        self.reason = reason
+        self.causes = causes
+
+
+class KubeUnreachable(Exception):
+    """The API server did not answer."""
+
+
+class Kube:
+    """One API server."""
+
+    def __init__(self, api: Any) -> None:
+        self._api = api
+
+    @classmethod
+    async def connect(cls, settings: Settings) -> "Kube":
+        """Return a client by server and token, kubeconfig or service account; raise KubeUnreachable."""
+        config: Any = settings.kubeconfig or None
+        if settings.kube_server:
+            config = _kubeconfig(settings.kube_server, settings.kube_token)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # of versions newer than the library
+                return cls(await kr8s.asyncio.api(kubeconfig=config))
+        except (httpx.HTTPError, APITimeoutError, ServerError) as error:
+            raise KubeUnreachable(str(error)) from error
+
+    async def version(self) -> str:
+        """Return the API server's version, such as ``v1.33.0``."""
+        answer = await self.get("/version")
+        return str(answer.get("gitVersion", ""))
+
+    async def get(self, path: str, **params: str) -> Body:
+        """Return one object."""
+        return await self._request("GET", path, params=params)
+
+    async def patch(self, path: str, change: Body) -> Body:
+        """Apply a JSON merge patch and return the object."""
+        return await self._request("PATCH", path, content=json.dumps(change), headers=MERGE_PATCH)
+
+    async def create(self, path: str, body: Body) -> Body:
+        """Post an object and return the answer."""
+        return await self._request("POST", path, content=json.dumps(body))
+
+    async def list(self, path: str, **params: str) -> tuple[list[Body], str]:
+        """Return all objects of a collection and the resource version to watch from."""
+        items: list[Body] = []
+        query = {"limit": str(PAGE)} | params
+        while True:
+            page = await self.get(path, **query)
+            items.extend(page.get("items") or ())
+            token = page["metadata"].get("continue")
+            if not token:
+                return items, page["metadata"]["resourceVersion"]
+            query["continue"] = token
+
+    async def watch(self, path: str, version: str) -> AsyncIterator[Body]:
+        """Yield the events after a resource version until the server ends the watch."""
+        params = {
+            "watch": "true",
+            "resourceVersion": version,
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(WATCH_SECONDS),
+        }
+        timeout = httpx.Timeout(WATCH_SECONDS + 30, connect=10)
+        async with self._call("GET", path, stream=True, params=params, timeout=timeout) as response:
+            async for line in response.aiter_lines():
+                if line:
+                    yield json.loads(line)
+
+    async def _request(self, method: str, path: str, **options: Any) -> Body:
+        async with self._call(method, path, timeout=_TIMEOUT, **options) as response:
+            answer: Body = response.json()
+            return answer
+
+    @asynccontextmanager
+    async def _call(self, method: str, path: str, **options: Any) -> AsyncIterator[httpx.Response]:
+        base, _, last = path.rpartition("/")
+        base, last = (base, last) if base else (path, "")
+        try:
+            async with self._api.call_api(method, version="", base=base, url=last, **options) as response:
+                yield response
+        except ServerError as error:
+            raise _refusal(error.response) from error
+        except (httpx.HTTPError, APITimeoutError) as error:
+            raise KubeUnreachable(f"{type(error).__name__}: {error}") from error
+
+
+def _kubeconfig(server: str, token: str) -> Body:
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "cluster", "cluster": {"server": server}}],
+        "users": [{"name": "agent", "user": {"token": token}}],
+        "contexts": [{"name": "agent", "context": {"cluster": "cluster", "user": "agent"}}],
+        "current-context": "agent",
+    }
+
+
+def _refusal(response: httpx.Response | None) -> KubeError:
+    if response is None:
+        return KubeError(500, "The API server failed.")
+    try:
+        status = response.json()
+    except ValueError:
+        status = {}
+    causes = (status.get("details") or {}).get("causes") or ()
+    return KubeError(
+        response.status_code,
+        str(status.get("message") or response.reason_phrase),
+        str(status.get("reason", "")),
+        tuple(str(cause.get("reason", "")) for cause in causes),
+    )

@@ -1,0 +1,157 @@
+"""What the agent must not forget: its identity and key, and the commands it has taken on."""
+
+import base64
+import json
+import logging
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import uuid4
+
+from agentapi import protocol
+from agentapi.agent.kube import Kube
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Identity:
+    """Who this agent is to the product."""
+
+    agent_id: str = field(default_factory=lambda: uuid4().hex)
+    key: str = ""
+    """The long-lived key that a bootstrap key was exchanged for."""
+    signing_public_key: str = ""
+    """Pinned at the first registration."""
+
+
+class IdentityStore(Protocol):
+    """Where an identity is kept."""
+
+    async def load(self) -> Identity:
+        """Return the kept identity, or a new one."""
+
+    async def save(self, identity: Identity) -> None:
+        """Keep the identity."""
+
+
+class FileIdentity:
+    """Kept in a file that only its owner may read."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def load(self) -> Identity:
+        """Return the kept identity, or a new one."""
+        if not self._path.exists():
+            return Identity()
+        return Identity(**json.loads(self._path.read_text()))
+
+    async def save(self, identity: Identity) -> None:
+        """Keep the identity; the file is replaced in one step."""
+        write_private(self._path, _document(identity))
+
+
+class SecretIdentity:
+    """Kept in a Secret of the agent's own namespace."""
+
+    def __init__(self, kube: Kube, namespace: str, name: str) -> None:
+        self._kube = kube
+        self._path = f"/api/v1/namespaces/{namespace}/secrets/{name}"
+
+    async def load(self) -> Identity:
+        """Return the kept identity, or a new one."""
+        data = (await self._kube.get(self._path)).get("data") or {}
+        if not data.get("agent_id"):
+            return Identity()
+        return Identity(**{name: base64.b64decode(value).decode() for name, value in data.items()})
+
+    async def save(self, identity: Identity) -> None:
+        """Keep the identity."""
+        data = {
+            name: base64.b64encode(value.encode()).decode() for name, value in _document(identity).items()
+        }
+        await self._kube.patch(self._path, {"data": data})
+
+
+class Journal:
+    """The commands that were taken on: so that none runs twice, and none is forgotten in a crash."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.taken: dict[str, protocol.Command] = {}
+        """Not yet finished, by action id."""
+        self.finished: dict[str, protocol.Result] = {}
+        """Finished, and not yet acknowledged by the product."""
+        self.nonces: dict[str, float] = {}
+        """Nonce → when its command expires, by the shared clock."""
+
+    def load(self) -> None:
+        """Read what an earlier run left; a damaged file counts as empty."""
+        try:
+            document = json.loads(self._path.read_text())
+            self.taken = {
+                each["action_id"]: protocol.parse(protocol.Command, each) for each in document["taken"]
+            }
+            self.finished = {
+                key: protocol.parse(protocol.Result, each) for key, each in document["finished"].items()
+            }
+            self.nonces = {str(key): float(value) for key, value in document["nonces"].items()}
+        except FileNotFoundError:
+            return
+        except (ValueError, KeyError, TypeError, AttributeError):
+            logger.exception("%s is damaged; starting with an empty journal", self._path)
+
+    def take(self, command: protocol.Command, now: float) -> None:
+        """Note a command before its first act."""
+        self.nonces = {nonce: end for nonce, end in self.nonces.items() if end > now}
+        self.nonces[command.nonce] = command.expires_at.timestamp()
+        self.taken[command.action_id] = command
+        self._save()
+
+    def finish(self, action_id: str, result: protocol.Result) -> None:
+        """Note what became of a command."""
+        self.taken.pop(action_id, None)
+        self.finished[action_id] = result
+        self._save()
+
+    def forget(self, action_id: str) -> None:
+        """Note that the product knows the result."""
+        self.finished.pop(action_id, None)
+        self._save()
+
+    @property
+    def known_actions(self) -> tuple[str, ...]:
+        """Return the actions that the product need not deliver again."""
+        return tuple(sorted(self.taken.keys() | self.finished.keys()))
+
+    def _save(self) -> None:
+        write_private(
+            self._path,
+            {
+                "taken": [protocol.dump(command) for command in self.taken.values()],
+                "finished": {key: protocol.dump(result) for key, result in self.finished.items()},
+                "nonces": self.nonces,
+            },
+        )
+
+
+def write_private(path: Path, document: dict[str, Any]) -> None:
+    """Replace a JSON file in one step; only its owner may read it."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    draft = path.with_suffix(".tmp")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(document, file)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
+def _document(identity: Identity) -> dict[str, str]:
+    return {
+        "agent_id": identity.agent_id,
+        "key": identity.key,
+        "signing_public_key": identity.signing_public_key,
+    }

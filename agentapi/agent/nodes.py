@@ -1,0 +1,128 @@
+"""Acts on one node, each after making sure that it is the node that was meant."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from agentapi.agent.facts import instance_id_of
+from agentapi.agent.kube import Body, Kube, KubeError
+
+SOFT_TAINT = {"key": "spotopt.io/consolidating", "effect": "PreferNoSchedule"}
+CORDONED_BY = "spotopt.io/cordoned-by"
+"""Annotation with the action that cordoned the node, so that we lift no cordon of somebody else's."""
+_CONFLICT, _NOT_FOUND = 409, 404
+_ATTEMPTS = 5
+
+
+class Failed(Exception):
+    """A command could not be carried out; ``code`` is for machines."""
+
+    def __init__(self, code: str, message: str, **facts: Any) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.facts = facts
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The node that a command means."""
+
+    name: str
+    instance_id: str
+
+
+class Nodes:
+    """Cordons, marks and releases nodes."""
+
+    def __init__(self, kube: Kube) -> None:
+        self._kube = kube
+
+    async def read(self, target: Target) -> Body:
+        """Return the node; raise Failed when it is gone, or is another instance by the same name."""
+        try:
+            node = await self._kube.get(_path(target))
+        except KubeError as error:
+            if error.status == _NOT_FOUND:
+                raise Failed("node_gone", f"There is no node {target.name}.") from error
+            raise
+        actual = instance_id_of(node)
+        if actual != target.instance_id:
+            message = f"Node {target.name} is {actual or 'no EC2 instance'}, not {target.instance_id}."
+            raise Failed("node_mismatch", message, instance_id=actual)
+        return node
+
+    async def cordon(self, target: Target, action_id: str) -> bool:
+        """Let no new pod onto the node; tell whether it was open before."""
+        node = await self.read(target)
+        if (node.get("spec") or {}).get("unschedulable"):
+            return False
+        await self._change(target, node, {"unschedulable": True}, {CORDONED_BY: action_id})
+        return True
+
+    async def soft_cordon(self, target: Target) -> bool:
+        """Ask the scheduler to prefer other nodes; tell whether it was not asked before."""
+        for _ in range(_ATTEMPTS):
+            node = await self.read(target)
+            taints = _taints(node)
+            if any(_is_soft(taint) for taint in taints):
+                return False
+            if await self._try(target, node, {"taints": [*taints, SOFT_TAINT]}, {}):
+                return True
+        raise Failed("conflict", f"Node {target.name} keeps changing.")
+
+    async def uncordon(self, target: Target) -> bool:
+        """Open the node again and drop our soft taint; tell whether there was anything to undo."""
+        for _ in range(_ATTEMPTS):
+            node = await self.read(target)
+            taints = [taint for taint in _taints(node) if not _is_soft(taint)]
+            closed = bool((node.get("spec") or {}).get("unschedulable"))
+            if not closed and len(taints) == len(_taints(node)) and not _cordoned_by(node):
+                return False
+            # the API server adds and removes the unschedulable taint by itself
+            change = {"unschedulable": None, "taints": [t for t in taints if not _is_cordon_taint(t)] or None}
+            if await self._try(target, node, change, {CORDONED_BY: None}):
+                return True
+        raise Failed("conflict", f"Node {target.name} keeps changing.")
+
+    async def is_cordoned_by_us(self, target: Target) -> bool:
+        """Tell whether the node is cordoned, and by a command of ours."""
+        node = await self.read(target)
+        return bool((node.get("spec") or {}).get("unschedulable")) and bool(_cordoned_by(node))
+
+    async def _try(self, target: Target, node: Body, spec: Body, annotations: Body) -> bool:
+        try:
+            await self._change(target, node, spec, annotations)
+        except KubeError as error:
+            if error.status == _CONFLICT:
+                return False
+            raise
+        return True
+
+    async def _change(self, target: Target, node: Body, spec: Body, annotations: Body) -> None:
+        """Change the very version of the node that was looked at."""
+        metadata: Body = {"resourceVersion": node["metadata"]["resourceVersion"]}
+        if "taints" not in spec:
+            metadata = {}  # setting unschedulable cannot undo anybody's change
+        if annotations:
+            metadata["annotations"] = annotations
+        await self._kube.patch(_path(target), {"metadata": metadata, "spec": spec})
+
+
+def _path(target: Target) -> str:
+    return f"/api/v1/nodes/{target.name}"
+
+
+def _taints(node: Body) -> list[Body]:
+    return list((node.get("spec") or {}).get("taints") or ())
+
+
+def _is_soft(taint: Body) -> bool:
+    return all(taint.get(key) == value for key, value in SOFT_TAINT.items())
+
+
+def _is_cordon_taint(taint: Body) -> bool:
+    return bool(taint.get("key") == "node.kubernetes.io/unschedulable")
+
+
+def _cordoned_by(node: Body) -> str:
+    return str((node["metadata"].get("annotations") or {}).get(CORDONED_BY) or "")

@@ -1,0 +1,211 @@
+"""Aggregate what the agent knows into the state that snapshots carry."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from agentapi.agent.facts import BudgetFact, ControllerFact, NodeFact, Owner, PodFact
+from agentapi.agent.labels import selects
+from agentapi.agent.shapes import Request
+from agentapi.agent.view import Use, View
+from agentapi.protocol import Constraints, NodeReport, State, WorkloadReport
+
+USAGE_STEP = 0.10
+"""Use that moved by less than this share is reported as before, so that deltas stay small."""
+_DAEMON = "DaemonSet"
+
+
+@dataclass(slots=True)
+class _Group:
+    """The pods of one controller."""
+
+    namespace: str
+    owner: Owner
+    controller: ControllerFact | None = None
+    pods: list[PodFact] = field(default_factory=list)
+
+    @property
+    def key(self) -> str:
+        return f"{self.namespace}/{self.owner.kind}/{self.owner.name}"
+
+
+@dataclass(slots=True)
+class _Load:
+    """What is bound to one node."""
+
+    bound: Request = field(default_factory=Request)
+    pods: int = 0
+    daemons: Request = field(default_factory=Request)
+    daemon_pods: int = 0
+
+
+def draw(view: View, before: State) -> State:
+    """Return the cluster's state now; ``before`` steadies figures of use that hardly moved."""
+    pods = [pod for pod in view.pods.items.values() if not pod.is_over]
+    groups = _groups(view, pods)
+    budgets: dict[str, list[BudgetFact]] = defaultdict(list)
+    for budget in view.budgets.items.values():
+        budgets[budget.namespace].append(budget)
+    workloads = [_workload(view, group, budgets[group.namespace], before) for group in groups]
+    loads = _loads(pods)
+    names = {node.name for node in view.nodes.items.values()}
+    nodes = [_node(node, loads.get(node.name, _Load()), view, before) for node in view.nodes.items.values()]
+    return State(
+        nodes={node.name: node for node in sorted(nodes, key=lambda node: node.name)},
+        workloads={workload.key: workload for workload in sorted(workloads, key=lambda row: row.key)},
+        placements=dict(_placements(groups, names)),
+        pods=sum(bool(pod.node) for pod in pods),
+        pending_pods=sum(_is_pending(pod) for pod in pods),
+    )
+
+
+def _groups(view: View, pods: Iterable[PodFact]) -> list[_Group]:
+    groups: dict[tuple[str, Owner], _Group] = {}
+    collections = (
+        ("Deployment", view.deployments),
+        ("StatefulSet", view.stateful_sets),
+        (_DAEMON, view.daemon_sets),
+    )
+    for kind, reflector in collections:
+        for (namespace, name), controller in reflector.items.items():
+            owner = Owner(kind, name)
+            groups[namespace, owner] = _Group(namespace, owner, controller)
+    for (namespace, name), controller in view.replica_sets.items.items():
+        if controller.owner is None:
+            owner = Owner("ReplicaSet", name)
+            groups[namespace, owner] = _Group(namespace, owner, controller)
+    for pod in pods:
+        if not pod.is_mirror:
+            owner = view.workload_of(pod)
+            groups.setdefault((pod.namespace, owner), _Group(pod.namespace, owner)).pods.append(pod)
+    return [
+        group for group in groups.values() if group.pods or (group.controller and group.controller.replicas)
+    ]
+
+
+def _workload(view: View, group: _Group, budgets: Sequence[BudgetFact], before: State) -> WorkloadReport:
+    living = [pod for pod in group.pods if not pod.terminating]
+    request = _request(group)
+    held = before.workloads.get(group.key)
+    cpu, memory = _mean_use(view, living)
+    labels = group.pods[0].labels if group.pods else group.controller.labels if group.controller else {}
+    mine = [budget for budget in budgets if selects(budget.selector, labels)]
+    return WorkloadReport(
+        key=group.key,
+        namespace=group.namespace,
+        kind=group.owner.kind,
+        name=group.owner.name,
+        replicas=group.controller.replicas if group.controller else len(living),
+        ready_replicas=sum(pod.ready for pod in living),
+        pending_replicas=sum(_is_pending(pod) for pod in living),
+        cpu_request_millis=request.cpu_millis,
+        memory_request_mib=request.memory_mib,
+        gpu_request=request.gpu,
+        cpu_used_millis=_steady(cpu, held.cpu_used_millis if held else None),
+        memory_used_mib=_steady(memory, held.memory_used_mib if held else None),
+        budget_count=len(mine),
+        budget_allows=min((budget.allows for budget in mine), default=None),
+        budget_minimum=max((budget.minimum for budget in mine), default=0),
+        constraints=_constraints(view, group),
+    )
+
+
+def _request(group: _Group) -> Request:
+    if not group.pods:
+        return group.controller.request if group.controller else Request()
+    largest = Request()
+    for pod in group.pods:
+        largest = largest.largest(pod.request)
+    return largest
+
+
+def _constraints(view: View, group: _Group) -> Constraints:
+    if not group.pods:
+        return group.controller.constraints if group.controller else Constraints()
+    newest = group.pods[0].constraints
+    constraints = replace(
+        newest,
+        do_not_disrupt=any(pod.constraints.do_not_disrupt for pod in group.pods),
+        has_local_storage=any(pod.constraints.has_local_storage for pod in group.pods),
+        spot_tolerant=all(pod.constraints.spot_tolerant for pod in group.pods),
+        grace_seconds=max(pod.constraints.grace_seconds for pod in group.pods),
+    )
+    zones = {zone for pod in group.pods for zone in _volume_zones(view, pod)}
+    if not zones:
+        return constraints
+    return replace(constraints, zonal_volumes=True, pinned_zone=zones.pop() if len(zones) == 1 else "")
+
+
+def _volume_zones(view: View, pod: PodFact) -> Iterable[str]:
+    for claim in pod.claims:
+        volume = view.claims.items.get((pod.namespace, claim), "")
+        if zone := view.volume_zones.items.get(("", volume), ""):
+            yield zone
+
+
+def _loads(pods: Iterable[PodFact]) -> dict[str, _Load]:
+    loads: dict[str, _Load] = defaultdict(_Load)
+    for pod in pods:
+        if not pod.node:
+            continue
+        load = loads[pod.node]
+        load.bound += pod.request
+        load.pods += 1
+        if pod.is_mirror or (pod.owner is not None and pod.owner.kind == _DAEMON):
+            load.daemons += pod.request
+            load.daemon_pods += 1
+    return loads
+
+
+def _node(node: NodeFact, load: _Load, view: View, before: State) -> NodeReport:
+    held = before.nodes.get(node.name)
+    use: Use | None = view.node_usage.get(node.name)
+    return NodeReport(
+        name=node.name,
+        instance_id=node.instance_id,
+        ready=node.ready,
+        unschedulable=node.unschedulable,
+        cpu_allocatable_millis=node.cpu_millis,
+        memory_allocatable_mib=node.memory_mib,
+        pods_allocatable=node.pods,
+        gpu_allocatable=node.gpu,
+        cpu_requested_millis=load.bound.cpu_millis,
+        memory_requested_mib=load.bound.memory_mib,
+        pod_count=load.pods,
+        daemon_cpu_millis=load.daemons.cpu_millis,
+        daemon_memory_mib=load.daemons.memory_mib,
+        daemon_pods=load.daemon_pods,
+        cpu_used_millis=_steady(use.cpu_millis if use else None, held.cpu_used_millis if held else None),
+        memory_used_mib=_steady(use.memory_mib if use else None, held.memory_used_mib if held else None),
+        labels=node.labels,
+        taints=node.taints,
+    )
+
+
+def _placements(groups: Iterable[_Group], nodes: set[str]) -> Iterable[tuple[str, Mapping[str, int]]]:
+    for group in groups:
+        if group.owner.kind == _DAEMON:
+            continue
+        where = Counter(pod.node for pod in group.pods if pod.node in nodes and not pod.terminating)
+        if where:
+            yield group.key, dict(where)
+
+
+def _is_pending(pod: PodFact) -> bool:
+    return not pod.node and not pod.terminating
+
+
+def _mean_use(view: View, pods: Sequence[PodFact]) -> tuple[int | None, int | None]:
+    uses = [use for pod in pods if (use := view.pod_usage.get((pod.namespace, pod.name)))]
+    if not uses:
+        return None, None
+    return (
+        round(sum(use.cpu_millis for use in uses) / len(uses)),
+        round(sum(use.memory_mib for use in uses) / len(uses)),
+    )
+
+
+def _steady(current: int | None, held: int | None) -> int | None:
+    if current is None or held is None:
+        return current
+    return held if abs(current - held) <= USAGE_STEP * held else current

@@ -1,0 +1,108 @@
+"""What the agent knows of its cluster: a reflector for each collection, and usage."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from agentapi.agent.clock import Clock
+from agentapi.agent.facts import Facts, NodeFact, Owner, PodFact
+from agentapi.agent.kube import Kube, KubeError, KubeUnreachable
+from agentapi.agent.quantities import mib, millis
+from agentapi.agent.reflector import Reflector
+
+STALE_AFTER = 60.0
+"""Seconds of failing to reach the API server after which the copy is no ground to report from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """CPU and memory in use."""
+
+    cpu_millis: int
+    memory_mib: int
+
+
+class View:
+    """A living copy of the collections that matter."""
+
+    def __init__(self, kube: Kube, clock: Clock) -> None:
+        facts = Facts()
+        self.changed = asyncio.Event()
+        """Set when a node joins, leaves, becomes ready or not, or is cordoned or not."""
+        self.node_usage: Mapping[str, Use] = {}
+        self.pod_usage: Mapping[tuple[str, str], Use] = {}
+        self._kube, self._clock = kube, clock
+        self.pods = Reflector(kube, clock, "/api/v1/pods", facts.pod)
+        self.nodes = Reflector(kube, clock, "/api/v1/nodes", facts.node, self._node_changed)
+        apps = "/apis/apps/v1"
+        self.deployments = Reflector(kube, clock, f"{apps}/deployments", facts.controller)
+        self.replica_sets = Reflector(kube, clock, f"{apps}/replicasets", facts.controller)
+        self.stateful_sets = Reflector(kube, clock, f"{apps}/statefulsets", facts.controller)
+        self.daemon_sets = Reflector(kube, clock, f"{apps}/daemonsets", facts.controller)
+        self.budgets = Reflector(kube, clock, "/apis/policy/v1/poddisruptionbudgets", facts.budget)
+        self.claims = Reflector(kube, clock, "/api/v1/persistentvolumeclaims", facts.claim)
+        self.volume_zones = Reflector(kube, clock, "/api/v1/persistentvolumes", facts.volume_zone)
+        self.reflectors: tuple[Reflector[Any], ...] = (
+            self.pods, self.nodes, self.deployments, self.replica_sets, self.stateful_sets, self.daemon_sets,
+            self.budgets, self.claims, self.volume_zones,
+        )  # fmt: skip
+
+    async def synced(self) -> None:
+        """Return once every collection has been listed."""
+        for each in self.reflectors:
+            await each.synced.wait()
+
+    @property
+    def is_live(self) -> bool:
+        """Tell whether every collection is listed and none has failed for a minute."""
+        limit = self._clock.seconds() - STALE_AFTER
+        return all(
+            each.synced.is_set() and (each.failing_since is None or each.failing_since > limit)
+            for each in self.reflectors
+        )
+
+    async def measure(self) -> None:
+        """Read the metrics API; without one usage is unknown."""
+        try:
+            nodes = await self._kube.get("/apis/metrics.k8s.io/v1beta1/nodes")
+            pods = await self._kube.get("/apis/metrics.k8s.io/v1beta1/pods")
+        except (KubeError, KubeUnreachable):
+            self.node_usage, self.pod_usage = {}, {}
+            return
+        self.node_usage = {each["metadata"]["name"]: _use(each["usage"]) for each in nodes["items"]}
+        self.pod_usage = {
+            (each["metadata"]["namespace"], each["metadata"]["name"]): _sum(each["containers"])
+            for each in pods["items"]
+        }
+
+    def workload_of(self, pod: PodFact) -> Owner:
+        """Return the controller that wants the pod: a deployment rather than its replica set."""
+        owner = pod.owner
+        if owner is None:
+            return Owner("Pod", pod.name)
+        if owner.kind != "ReplicaSet":
+            return owner
+        replica_set = self.replica_sets.items.get((pod.namespace, owner.name))
+        if replica_set is not None:
+            return replica_set.owner or owner
+        if "pod-template-hash" in pod.labels:  # its replica set is gone already
+            return Owner("Deployment", owner.name.rpartition("-")[0])
+        return owner
+
+    def _node_changed(self, before: NodeFact | None, after: NodeFact | None) -> None:
+        if before is None or after is None or _standing(before) != _standing(after):
+            self.changed.set()
+
+
+def _standing(node: NodeFact) -> tuple[object, ...]:
+    return node.instance_id, node.ready, node.unschedulable, node.taints
+
+
+def _use(usage: Mapping[str, str]) -> Use:
+    return Use(millis(str(usage["cpu"])), mib(str(usage["memory"])))
+
+
+def _sum(containers: list[dict[str, Any]]) -> Use:
+    uses = [_use(each["usage"]) for each in containers]
+    return Use(sum(use.cpu_millis for use in uses), sum(use.memory_mib for use in uses))
