@@ -187,6 +187,20 @@ class Composition(APIView):
         return Response(serializers.CompositionSerializer(metrics.composition(scope)).data)
 
 
+class Savings(APIView):
+    """The ledger's sum."""
+
+    @extend_schema(
+        summary="Read the booked savings",
+        parameters=[serializers.ScopeSerializer],
+        responses=answers(200, serializers.SavingsSerializer, 400),
+    )
+    def get(self, request: Request) -> Response:
+        """Return what was saved so far, to the last decimal, and until when it is booked."""
+        scope = serializers.ScopeSerializer.of(request.query_params)
+        return Response(serializers.SavingsSerializer(metrics.savings(scope)).data)
+
+
 class Timeseries(APIView):
     """Cost, size and load over time."""
 

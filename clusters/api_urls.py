@@ -16,6 +16,7 @@ urlpatterns = [
     path("clusters/<uuid:cluster_id>/workloads", api.ClusterWorkloads.as_view(), name="cluster-workloads"),
     path("clusters/<uuid:cluster_id>/actions", api.ClusterActions.as_view(), name="cluster-actions"),
     path("metrics/composition", api.Composition.as_view(), name="metrics-composition"),
+    path("metrics/savings", api.Savings.as_view(), name="metrics-savings"),
     path("metrics/timeseries", api.Timeseries.as_view(), name="metrics-timeseries"),
     path("admin/config", api.PlatformSwitches.as_view(), name="platform-switches"),
     path("", include(router.urls)),

@@ -254,6 +254,14 @@ class CompositionSerializer(serializers.Serializer[Any]):
     as_of = Instant(allow_null=True)
 
 
+class SavingsSerializer(serializers.Serializer[Any]):
+    """What the ledger booked: measured node-hours at recorded prices, never a forecast."""
+
+    booked_usd = serializers.DecimalField(max_digits=None, decimal_places=8)
+    booked_since = Instant(allow_null=True)
+    booked_until = Instant(allow_null=True)
+
+
 class PointSerializer(serializers.Serializer[Any]):
     """A mean over one bin of time."""
 

@@ -90,13 +90,13 @@ def _mixtures(chosen: Sequence[KnownType], families: Sequence[str]) -> list[Issu
     burstable = {item.family for item in chosen if item.is_burstable}
     issues = []
     if gpu and gpu != set(families):
+        listed = ", ".join(sorted(gpu))
         issues.append(
-            Issue("WARNING", f"{_listed(gpu)} with GPUs beside families without: pods must ask for one.")
+            Issue("WARNING", f"GPU families ({listed}) beside others: only pods that ask get a GPU.")
         )
     if burstable and burstable != set(families):
-        issues.append(
-            Issue("INFO", f"{_listed(burstable)} burstable: CPU is throttled when credits run out.")
-        )
+        listed = ", ".join(sorted(burstable))
+        issues.append(Issue("INFO", f"Burstable families ({listed}): CPU is throttled without credits."))
     return issues
 
 
@@ -116,7 +116,3 @@ def _disk_issues(disk: Disk) -> list[Issue]:
     if (disk.throughput_mibps or 0) > GP3_MAX_THROUGHPUT_MIBPS:
         messages.append(f"gp3 gives at most {GP3_MAX_THROUGHPUT_MIBPS:,} MiB/s.")
     return [Issue("ERROR", message) for message in messages]
-
-
-def _listed(families: set[str]) -> str:
-    return f"{', '.join(sorted(families))} {'is' if len(families) == 1 else 'are'}"
