@@ -1,4 +1,4 @@
-"""API doors of the connection to AWS: verify a role, follow a scan, ask for another (E006, E016, E017, E028)."""
+"""API doors of the connection to AWS: verify a role, follow a scan, ask for another."""
 
 from typing import Any
 from uuid import UUID
