@@ -54,6 +54,12 @@ class Kube:
         except (httpx.HTTPError, APITimeoutError, ServerError) as error:
             raise KubeUnreachable(str(error)) from error
 
+    async def close(self) -> None:
+        """Close the connections."""
+        session = self._api._session  # noqa: SLF001  # the library offers no other way
+        if session is not None:
+            await session.aclose()
+
     async def version(self) -> str:
         """Return the API server's version, such as ``v1.33.0``."""
         answer = await self.get("/version")

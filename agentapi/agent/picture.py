@@ -120,8 +120,10 @@ def _request(group: _Group) -> Request:
 
 
 def _constraints(view: View, group: _Group) -> Constraints:
+    if group.controller and (not group.pods or group.owner.kind == _DAEMON):
+        return group.controller.constraints  # each daemon pod is tied to its node by name
     if not group.pods:
-        return group.controller.constraints if group.controller else Constraints()
+        return Constraints()
     newest = group.pods[0].constraints
     constraints = replace(
         newest,

@@ -45,6 +45,7 @@ class Agent:
             token=settings.token,
             clock=clock,
         )
+        self._kube: Kube | None = None
         self._view: View | None = None
         self._collector: Collector | None = None
         self._executor: Executor | None = None
@@ -67,7 +68,7 @@ class Agent:
             await health.start(self._settings.health_port)
         identity = Identity()
         try:
-            kube = await _insist(lambda: Kube.connect(self._settings), "the Kubernetes API")
+            kube = self._kube = await _insist(lambda: Kube.connect(self._settings), "the Kubernetes API")
             store = self._store(kube)
             identity = await _insist(store.load, "the stored identity")
             registered = await self._register(kube, store, identity)
@@ -77,6 +78,8 @@ class Agent:
                 await asyncio.wait_for(asyncio.shield(self._leave(identity)), _FAREWELL_SECONDS)
             await health.stop()
             await self._backend.close()
+            if self._kube is not None:
+                await self._kube.close()
 
     def _store(self, kube: Kube) -> IdentityStore:
         if self._settings.key_secret:
