@@ -1,13 +1,16 @@
 """A simulated AWS for tests, and an account row before and after its link."""
 
+from decimal import Decimal
+
 import pytest
 
 from accounts.models import Account
 from clusters.aws.session import session_for
-from clusters.services import market
+from clusters.models import Price
 from clusters.tests.aws_world import start_world
 from simulator.fleets import CUSTOMER
 from spotopt.core.actor import Actor
+from spotopt.core.clock import utcnow
 
 
 @pytest.fixture(scope="session")
@@ -58,4 +61,13 @@ def linked(aws, pending):
 
 @pytest.fixture
 def catalogue(db):
-    return market.load_reference_data()
+    """The on-demand prices of what the small fleet runs; loading all of them is another test's business."""
+    for instance_type, usd_per_hour in (("m5.large", "0.096"), ("m5.xlarge", "0.192")):
+        Price.objects.create(
+            region="us-east-1",
+            instance_type=instance_type,
+            capacity_type="on_demand",
+            usd_per_hour=Decimal(usd_per_hour),
+            observed_at=utcnow(),
+            source=Price.Source.BUNDLED,
+        )
