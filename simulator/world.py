@@ -13,10 +13,9 @@ from simulator.kube import engine, seeding
 from simulator.kube.api import ApiServer, Faults
 from simulator.kube.cluster import Cluster
 from simulator.kube.usage import UsageModel
-from simulator.machines import MachineRoom
+from simulator.machines import Machine, MachineRoom
 from simulator.market import Market
 
-JOINING = timedelta(minutes=3)
 SETTLING = timedelta(minutes=15)
 STRIDE = timedelta(seconds=5)
 
@@ -87,7 +86,7 @@ class World:
             now=born_at,
         )
         if not is_seeded:
-            _live_first_minutes(cluster, described, born_at)
+            _live_first_minutes(cluster, described, machines)
             self.journal.write({key: born_at.isoformat()})
         cluster.now = max(cluster.now, self.clock.now())
         availability = Availability(cluster, self.journal)
@@ -102,11 +101,12 @@ class World:
         return Inhabited(cluster, api, availability)
 
 
-def _live_first_minutes(cluster: Cluster, described: fleet.Cluster, born_at: datetime) -> None:
+def _live_first_minutes(cluster: Cluster, described: fleet.Cluster, machines: list[Machine]) -> None:
     """Replay the cluster's birth, long ago: nodes join, workloads arrive, everything becomes ready."""
-    engine.run_until(cluster, born_at + JOINING, stride=STRIDE)
+    joined_at = max((machine.ready_at for machine in machines if machine.ready_at), default=cluster.now)
+    engine.run_until(cluster, joined_at + STRIDE, stride=STRIDE)
     seeding.seed(cluster, described.workloads)
-    engine.run_until(cluster, born_at + SETTLING, stride=STRIDE)
+    engine.run_until(cluster, joined_at + SETTLING, stride=STRIDE)
 
 
 def _started_at(journal: Journal, clock: Clock) -> datetime:

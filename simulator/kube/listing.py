@@ -53,7 +53,7 @@ def list_page(cluster: Cluster, resource: Resource, namespace: str | None, query
     if has_more and last is not None:
         metadata["continue"] = _token(version, last)
         if test is None:
-            metadata["remainingItemCount"] = 1 + sum(1 for _ in found)
+            metadata["remainingItemCount"] = cluster.store.count_after(resource.plural, namespace, last)
     return _list_document(resource, metadata, items)
 
 

@@ -143,6 +143,12 @@ class Store:
                 return
             yield key, collection.entries[key]
 
+    def count_after(self, resource: str, namespace: str | None, key: Key) -> int:
+        """How many entries of a namespace or of all follow a key."""
+        keys = self.collections[resource].keys
+        end = len(keys) if namespace is None else bisect_left(keys, (namespace + "\0", ""))
+        return end - bisect_right(keys, key)
+
     def create(self, resource: str, body: Body, *, now: datetime) -> Body:
         """Store a new object: uid, creation time and version are given here."""
         metadata = dict(body["metadata"])
