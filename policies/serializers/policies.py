@@ -7,7 +7,7 @@ from rest_framework import serializers
 from policies.domain.document import PolicyDocument, as_json
 from policies.models import ClusterPolicy, PolicyRevision
 from policies.services.policies import PolicyChange, broadcast_of
-from spotopt.core.fields import MonthlyUsd, RowSerializer
+from spotopt.core.fields import Instant, MonthlyUsd, RowSerializer
 
 _EXAMPLE = as_json(PolicyDocument())
 
@@ -99,7 +99,7 @@ class PreviewSerializer(serializers.Serializer[Any]):
 class RevisionSerializer(RowSerializer):
     """One version of a policy."""
 
-    changed_at = serializers.DateTimeField(source="created_at")
+    changed_at = Instant(source="created_at")
 
     class Meta:
         model = PolicyRevision

@@ -2,7 +2,7 @@ from dataclasses import fields, is_dataclass
 from decimal import Decimal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from policies.domain.document import PolicyDocument, as_json, parse, resolve, warnings, with_changes
@@ -106,7 +106,7 @@ def test_given_the_document_when_listed_then_every_knob_is_tested_here():
     assert set(every_knob(PolicyDocument())) == {*WHOLE, *SCORES, *CHOICES, *SWITCHES, *MONEY, *LISTS, *MAPS}
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(documents)
 def test_given_an_accepted_document_when_written_and_parsed_then_it_is_the_same(config):
     document = parse(config)
@@ -115,7 +115,7 @@ def test_given_an_accepted_document_when_written_and_parsed_then_it_is_the_same(
     assert as_json(parse(as_json(document))) == as_json(document)
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(documents, documents)
 def test_given_two_accepted_documents_when_one_changes_the_other_then_its_knobs_hold(base, change):
     document = with_changes(parse(base), change)
@@ -127,6 +127,7 @@ def test_given_two_accepted_documents_when_one_changes_the_other_then_its_knobs_
                 assert as_json(document)[section][knob] == wanted[section][knob]
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(WHOLE)), st.integers(1, 10**6), st.booleans())
 def test_given_a_whole_number_out_of_range_when_parsed_then_its_knob_is_named(path, distance, is_below):
     low, high = WHOLE[path]

@@ -219,14 +219,14 @@ def test_given_changes_when_the_history_is_read_then_each_version_says_who_and_w
 
     body = api_as(member).get(path(cluster, "/revisions")).json()
 
+    def modified(field, old, new):
+        return {"field": field, "old_value": old, "new_value": new, "change_type": "modified"}
+
     assert [(row["version"], row["changed_by"], row["diff"]) for row in body["revisions"]] == [
-        (3, "alice@acme.test", [
-            {"field": "mode", "old_value": "recommend", "new_value": "automatic", "change_type": "modified"}]),
-        (2, "bob@acme.test", [
-            {"field": "config.binpack.aggressiveness", "old_value": 40, "new_value": 60,
-             "change_type": "modified"}]),
+        (3, "alice@acme.test", [modified("mode", "recommend", "automatic")]),
+        (2, "bob@acme.test", [modified("config.binpack.aggressiveness", 40, 60)]),
         (1, "Spotopt defaults", []),
-    ]  # fmt: skip
+    ]
     assert body["revisions"][0]["changed_at"].endswith("Z")
 
 
