@@ -42,7 +42,7 @@ class LiveConsumer(AsyncJsonWebsocketConsumer):
         """Pass one announcement on."""
         await self.send_json({"topic": message["topic"], **message["facts"]})
 
-    @database_sync_to_async
+    @database_sync_to_async  # type: ignore[untyped-decorator]  # Channels is not typed
     def _membership(self) -> Membership | None:
         user = self.scope.get("user")
         if not isinstance(user, User) or not user.is_active:

@@ -5,5 +5,5 @@ from django.urls import URLPattern, URLResolver, path
 from clusters.consumers import LiveConsumer
 
 websocket_urlpatterns: list[URLPattern | URLResolver] = [
-    path("ws/live/", LiveConsumer.as_asgi()),  # type: ignore[arg-type]  # an ASGI application, as Channels wants
+    path("ws/live/", LiveConsumer.as_asgi()),
 ]

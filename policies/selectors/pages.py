@@ -21,6 +21,7 @@ PAGE_SIZE = 50
 PLAN_SORTS = {"made": "created_at", "status": "status"}
 UNDER_WAY = (Plan.Status.APPROVED, Plan.Status.RUNNING, Plan.Status.STOPPING)
 OPEN = (Plan.Status.PROPOSED, *UNDER_WAY)
+_REMOVAL = (PlanStep.Kind.CORDON, PlanStep.Kind.DRAIN, PlanStep.Kind.TERMINATE)
 _SECONDS_PER_MOVED_NODE = 280
 """Boot, drain and terminate of one replaced node, as a rough forecast for the consequences text."""
 
@@ -81,13 +82,38 @@ class StepRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Line:
+    """What happens to one node: its launch, or its cordon, drain and terminate together."""
+
+    title: str
+    icon: str
+    target: str
+    detail: str
+    usd_per_hour: Decimal
+    """Positive for a launch, negative for a removal, 0 for neither."""
+    status: str
+    steps: tuple[StepRow, ...]
+    notes: tuple[str, ...]
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class WaveRow:
     """Launches that must be Ready before the removals that follow them."""
 
     number: int
     steps: tuple[StepRow, ...]
     done: int
-    is_running: bool
+    is_current: bool
+    """It runs, or it is the first one that is not over."""
+
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        """Return one line for each node, in the order of its first step."""
+        by_target: dict[tuple[bool, str], list[StepRow]] = defaultdict(list)
+        for step in self.steps:
+            by_target[step.kind in _REMOVAL, step.target].append(step)
+        return tuple(_line(steps) for steps in by_target.values())
 
     @property
     def launches(self) -> int:
@@ -324,18 +350,40 @@ def _step(step: PlanStep) -> StepRow:
 
 def _waves(plan: Plan) -> tuple[WaveRow, ...]:
     rows = PlanStep.objects.filter(plan=plan).order_by("wave", "seq")
-    waves = []
+    waves: list[WaveRow] = []
     for number, members in groupby(rows, key=lambda row: row.wave):
         steps = tuple(_step(row) for row in members)
-        waves.append(
-            WaveRow(
-                number=number,
-                steps=steps,
-                done=sum(step.finished_at is not None for step in steps),
-                is_running=any(step.status == PlanStep.Status.RUNNING for step in steps),
-            )
-        )
+        done = sum(step.finished_at is not None for step in steps)
+        is_running = any(step.status == PlanStep.Status.RUNNING for step in steps)
+        is_first_open = done < len(steps) and not any(wave.is_current for wave in waves)
+        waves.append(WaveRow(number=number, steps=steps, done=done, is_current=is_running or is_first_open))
     return tuple(waves)
+
+
+def _line(steps: Sequence[StepRow]) -> Line:
+    first, last = steps[0], steps[-1]
+    sign = {PlanStep.Kind.LAUNCH: 1, PlanStep.Kind.VERIFY: 0}.get(PlanStep.Kind(first.kind), -1)
+    return Line(
+        title="Remove" if sign < 0 else first.label,
+        icon="terminate" if sign < 0 else first.kind,
+        target=first.target,
+        detail=first.detail,
+        usd_per_hour=sign * first.usd_per_hour,
+        status=_status([step.status for step in steps]),
+        steps=tuple(steps),
+        notes=tuple(step.note for step in steps if step.note),
+        finished_at=last.finished_at,
+    )
+
+
+def _status(statuses: Sequence[str]) -> str:
+    """Return the status that tells most about steps taken together."""
+    for telling in ("failed", "refused", "running", "rolled_back"):
+        if telling in statuses:
+            return telling
+    if len(set(statuses)) == 1:
+        return statuses[0]
+    return "running" if "planned" in statuses else "completed"
 
 
 def _refusals(refusals: Sequence[Mapping[str, str]]) -> tuple[RefusalGroup, ...]:

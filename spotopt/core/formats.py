@@ -18,7 +18,7 @@ def usd(value: Decimal, places: int = 2) -> str:
 
 def percent(value: float | Decimal) -> str:
     """Return whole percent, or one decimal place under 10 %."""
-    places = 0 if abs(value) >= _WHOLE_PERCENT_FROM or value == 0 else 1
+    places = 0 if abs(float(value)) >= _WHOLE_PERCENT_FROM or value == 0 else 1
     return f"{value:.{places}f} %".replace("-", "−")
 
 

@@ -102,6 +102,12 @@ def permille(part: Decimal | float | None, whole: Decimal | float | None) -> int
 
 
 @register.filter
+def node_name(name: str) -> str:
+    """Show a node's name without the domain that all nodes share."""
+    return name.removesuffix(".compute.internal").partition(".")[0] if name.startswith("ip-") else name
+
+
+@register.filter
 def minus(whole: Any, part: Any) -> Any:
     """Return the difference of two numbers."""
     return whole - part
