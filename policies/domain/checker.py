@@ -30,6 +30,7 @@ def _violations(
     yield from _money(snapshot, proposal)
     yield from _purchases(proposal, offers, rules)
     yield from _shares(snapshot, proposal, rules)
+    yield from _on_demand_base(snapshot, proposal, rules)
     yield from _reasons(snapshot, proposal)
     yield from _disruptions(snapshot, proposal, rules)
     if not unknown:
@@ -143,10 +144,16 @@ def _shares(snapshot: ClusterSnapshot, proposal: PlanProposal, rules: Rules) -> 
     percent = min(rules.spot_percentage, rules.template.hybrid_spot_percentage if hybrid else 100)
     if spot_usd * 100 > total_usd * percent:
         yield f"spot_share: more than {percent} % of the new nodes' price is spot"
-    on_demand = sum(node.capacity_type is CapacityType.ON_DEMAND for node in stay) + len(launches) - len(spot)
-    had = sum(node.capacity_type is CapacityType.ON_DEMAND for node in snapshot.nodes)
-    if on_demand < min(rules.on_demand_base, had):
-        yield f"on_demand_base: {on_demand} on-demand nodes; the rules ask for {rules.on_demand_base}"
+
+
+def _on_demand_base(snapshot: ClusterSnapshot, proposal: PlanProposal, rules: Rules) -> Iterator[str]:
+    removed = {removal.node_id for removal in _removals(proposal)}
+    live = [node for node in snapshot.nodes if node.ready and not node.cordoned]
+    had = [node.id for node in live if node.capacity_type is CapacityType.ON_DEMAND]
+    bought = sum(launch.capacity_type is CapacityType.ON_DEMAND for launch in _launches(proposal))
+    left = len([node_id for node_id in had if node_id not in removed]) + bought
+    if left < min(rules.on_demand_base, len(had)):
+        yield f"on_demand_base: {left} on-demand nodes are left; the rules ask for {rules.on_demand_base}"
 
 
 def _reasons(snapshot: ClusterSnapshot, proposal: PlanProposal) -> Iterator[str]:

@@ -9,6 +9,7 @@ from policies.domain.model import BoolArray, IntArray
 from policies.domain.policy import Rules
 from policies.domain.refusals import Code
 from policies.domain.scheduling import Board, Move
+from policies.domain.shapes import CapacityType
 
 MIN_READY_NODES = 3
 """No plan leaves fewer ready nodes than this, whatever the policy says."""
@@ -156,6 +157,9 @@ class Mover:
                 Code.LAST_IN_ZONE,
                 f"Kept: it is the last node in {zone}, and the policy spreads over zones.",
             )
+        if not self._keeps_base_without(place, step):
+            base = self._rules.on_demand_base
+            return Code.ON_DEMAND_BASE, f"Kept: the policy keeps {base} on-demand nodes."
         moves, stuck = self._board.empty(place)
         while stuck >= 0 and self._launch_for(stuck, place, step):
             moves, stuck = self._board.empty(place)
@@ -183,6 +187,18 @@ class Mover:
         if any(self._board.places[other].zone == zone for other in live if other != place):
             return True
         candidate = next((p for p in self._unlaunched if self._board.places[p].zone == zone), None)
+        return candidate is not None and self._add(candidate, step)
+
+    def _keeps_base_without(self, place: int, step: Step) -> bool:
+        """Tell whether enough on-demand nodes stay, launching one if that is what it takes."""
+        if self._board.places[place].capacity_type is not CapacityType.ON_DEMAND:
+            return True
+        live = np.flatnonzero(self._board.present & self._board.ready).tolist()
+        others = sum(self._board.places[other].capacity_type is CapacityType.ON_DEMAND for other in live) - 1
+        if others >= self._rules.on_demand_base:
+            return True
+        spare = (p for p in self._unlaunched if self._board.places[p].capacity_type is CapacityType.ON_DEMAND)
+        candidate = next(spare, None)
         return candidate is not None and self._add(candidate, step)
 
     def _launch_until(self, satisfied: Callable[[], bool], step: Step) -> bool:

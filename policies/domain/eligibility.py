@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from policies.domain.model import DAEMON_KINDS
@@ -12,6 +13,16 @@ from policies.domain.shapes import ClusterSnapshot, Node, Workload
 
 UNREADY_GROUP_SHARE = 0.20
 """Voluntary disruption stops in a node group of which more than this share is unready."""
+
+
+def under_policy(snapshot: ClusterSnapshot, rules: Rules) -> ClusterSnapshot:
+    """Return the snapshot with workloads of namespaces that the policy keeps off spot marked so."""
+
+    def resolved(workload: Workload) -> Workload:
+        barred = rules.spot_affinity.get(workload.namespace) == "none"
+        return replace(workload, spot_tolerant=False) if barred else workload
+
+    return replace(snapshot, workloads=tuple(resolved(workload) for workload in snapshot.workloads))
 
 
 def pods_by_node(snapshot: ClusterSnapshot) -> dict[str, dict[str, int]]:

@@ -10,7 +10,7 @@ import numpy as np
 from policies.domain.bound import lower_bound
 from policies.domain.checker import check
 from policies.domain.consolidation import Mover
-from policies.domain.eligibility import pods_by_node, refused_nodes, refused_workloads
+from policies.domain.eligibility import pods_by_node, refused_nodes, refused_workloads, under_policy
 from policies.domain.mix import mix_holds
 from policies.domain.model import DAEMON_KINDS, place_of_node, place_of_offer
 from policies.domain.plan import Breakdown, PlanProposal, Refusal
@@ -19,7 +19,7 @@ from policies.domain.proposal import Draft, ProposalWriter
 from policies.domain.refusals import Code, node_refusal
 from policies.domain.scheduling import Board
 from policies.domain.selection import allowed_offers, effective_prices, worthwhile
-from policies.domain.shapes import CapacityType, ClusterSnapshot, Offer, Workload
+from policies.domain.shapes import CapacityType, ClusterSnapshot, Offer
 from policies.domain.target import Approach, Target, TargetFinder
 
 _ATTEMPTS = (
@@ -75,7 +75,7 @@ class _Search:
     def __init__(
         self, snapshot: ClusterSnapshot, offers: Sequence[Offer], rules: Rules, now: datetime
     ) -> None:
-        self._snapshot = _on_demand_by_policy(snapshot, rules)
+        self._snapshot = under_policy(snapshot, rules)
         self._offers, self._rules, self._now = offers, rules, now
         self._workloads = [w for w in self._snapshot.workloads if w.kind not in DAEMON_KINDS]
         self._pods = pods_by_node(self._snapshot)
@@ -233,13 +233,3 @@ def _interleaved(offers: Sequence[Offer]) -> list[Offer]:
     groups = [[o for o in offers if o.capacity_type is capacity_type] for capacity_type in CapacityType]
     placed = [((i + 0.5) / len(group), n, i) for n, group in enumerate(groups) for i in range(len(group))]
     return [groups[n][i] for _, n, i in sorted(placed)]
-
-
-def _on_demand_by_policy(snapshot: ClusterSnapshot, rules: Rules) -> ClusterSnapshot:
-    """Return the snapshot with namespaces that the policy keeps off spot marked as intolerant."""
-
-    def resolved(workload: Workload) -> Workload:
-        barred = rules.spot_affinity.get(workload.namespace) == "none"
-        return replace(workload, spot_tolerant=False) if barred else workload
-
-    return replace(snapshot, workloads=tuple(resolved(workload) for workload in snapshot.workloads))

@@ -97,7 +97,7 @@ def buy_nodes(
     packing = Packing(unplaced=counts.copy())
     left = packing.unplaced
     orders = _orders(classes, values)
-    while left.any():
+    while left.any() and len(kinds.prices):
         usable = _usable(kinds, caps)
         best: tuple[float, int, IntArray] | None = None
         for order in orders:

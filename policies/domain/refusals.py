@@ -31,6 +31,7 @@ class Code(StrEnum):
     NODE_FLOOR = "node_floor"
     LAST_IN_ZONE = "last_in_zone"
     HEADROOM = "headroom"
+    ON_DEMAND_BASE = "on_demand_base"
     # a pool may not be bought from
     POOL_FAMILY = "pool_family"
     POOL_SIZE = "pool_size"

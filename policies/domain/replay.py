@@ -56,6 +56,7 @@ class Replay:
     def __init__(self, snapshot: ClusterSnapshot, leaving: Sequence[str], rules: Rules) -> None:
         self._rules = rules
         self._workloads = [w for w in snapshot.workloads if w.kind not in ("DaemonSet", "Node")]
+        self._barred = {name for name, affinity in rules.spot_affinity.items() if affinity == "none"}
         self._row = {workload.id: row for row, workload in enumerate(self._workloads)}
         self._request = np.array([_needs(workload) for workload in self._workloads]).reshape(-1, 4)
         self._gone = frozenset(leaving)
@@ -151,16 +152,19 @@ class Replay:
         self._free[position] -= self._request[row] * count
 
     def _suited(self, workload: Workload) -> npt.NDArray[np.bool_]:
+        tolerant = workload.spot_tolerant and workload.namespace not in self._barred
         selector = frozenset(workload.node_selector.items())
         key = (
             selector,
             workload.requirements,
             workload.tolerations,
             workload.pinned_zone,
-            workload.spot_tolerant,
+            tolerant,
         )
         if key not in self._suits:
-            self._suits[key] = np.array([_suits(workload, host) for host in self._hosts], bool)
+            self._suits[key] = np.array(
+                [_suits(workload, host, tolerant=tolerant) for host in self._hosts], bool
+            )
         return self._suits[key]
 
     def _schedule(self, row: int) -> int | None:
@@ -207,8 +211,8 @@ def _needs(workload: Workload) -> tuple[float, float, float, float]:
     return (cpu, memory, max(pods, 1), gpu)
 
 
-def _suits(workload: Workload, host: _Host) -> bool:
-    if (host.spot and not workload.spot_tolerant) or workload.pinned_zone not in ("", host.zone):
+def _suits(workload: Workload, host: _Host, *, tolerant: bool) -> bool:
+    if (host.spot and not tolerant) or workload.pinned_zone not in ("", host.zone):
         return False
     if any(host.labels.get(key) != value for key, value in workload.node_selector.items()):
         return False

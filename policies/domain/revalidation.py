@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from policies.domain.consolidation import ready_floor, wave_limit
-from policies.domain.eligibility import node_reason, pods_by_node, pods_reason, unhealthy_groups
+from policies.domain.eligibility import node_reason, pods_by_node, pods_reason, under_policy, unhealthy_groups
 from policies.domain.matching import accepts
 from policies.domain.model import DAEMON_KINDS, place_of_node, pod_vector, vector
 from policies.domain.plan import Refusal, Removal, Wave
@@ -32,6 +32,7 @@ def recheck_wave(
 
 class _Recheck:
     def __init__(self, snapshot: ClusterSnapshot, wave: Wave, rules: Rules, now: datetime) -> None:
+        snapshot = under_policy(snapshot, rules)
         self._snapshot, self._wave, self._rules, self._now = snapshot, wave, rules, now
         self._nodes = {node.id: node for node in snapshot.nodes}
         self._workloads = {w.id: w for w in snapshot.workloads if w.kind not in DAEMON_KINDS}

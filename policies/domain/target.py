@@ -208,7 +208,7 @@ class TargetFinder:
         )
         accepted = [np.append(mask, True) for mask in classes.accepted]
         relaxed = relax(classes.requests, classes.counts, accepted, columns)
-        floor = 1e-6 * (classes.requests / np.maximum(rooms.mean(axis=0), 1)).sum(axis=1)
+        floor = 1e-6 * (classes.requests / np.maximum(self._rooms.mean(axis=0), 1)).sum(axis=1)
         return replace(relaxed, values=relaxed.values + floor)
 
     def _classes(self, loads: IntArray, remaining: Sequence[int]) -> PodClasses:
