@@ -6,12 +6,12 @@ from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 
 import pytest
-from asgiref.sync import sync_to_async
 from django.db import connection
 
 from agentapi.agent import program
 from agentapi.agent.program import Agent
 from agentapi.models import AgentAction, AgentInstance, APIKey
+from agentapi.services.waiting import in_database
 from agentapi.tests.worlds import fast_world
 from clusters.models import Action, Cluster, Instance, Placement, Workload
 from clusters.services import actions
@@ -82,7 +82,7 @@ async def until(cluster, condition, *, seconds=20.0):
             return condition()
 
     end = time.monotonic() + seconds
-    while not (found := await sync_to_async(check)()):
+    while not (found := await in_database(check)):
         assert time.monotonic() < end, "it never came true"
         await asyncio.sleep(0.05)
     return found
