@@ -12,6 +12,7 @@ from django.shortcuts import render
 from accounts import selectors
 from accounts.constants import ACTIVE_ORGANIZATION_SESSION_KEY
 from accounts.models import Membership
+from spotopt.core.correlation import current_request_id
 from spotopt.core.errors import SpotOptError
 from spotopt.core.problems import problem_response_of
 from spotopt.core.tenancy import enter_tenant, request_scope
@@ -72,7 +73,11 @@ class ProblemPages(_Middleware):
             return None
         if request.path.startswith("/api/"):
             return problem_response_of(exception)
-        context = {"problem": exception, "status": exception.status}
+        context = {
+            "problem": exception,
+            "status": exception.status,
+            "request_id": current_request_id(),
+        }
         if request.htmx:  # type: ignore[attr-defined]
             response = render(request, "_parts/_toast.html", context, status=exception.status)
             response["HX-Retarget"] = "#toasts"
