@@ -39,7 +39,7 @@ class ApiClient:
 
     def _sign_in(self) -> None:
         tokens = self.post("/auth/token", self._credentials)
-        self._http.headers["Authorization"] = f"Bearer {tokens['access_token']}"
+        self._http.headers["Authorization"] = f"Bearer {tokens['access']}"
 
     def _call(
         self, method: str, path: str, body: Mapping[str, object] | None, *, may_conflict: bool = False
