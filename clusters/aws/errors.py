@@ -177,7 +177,7 @@ def _meaning(aws_code: str, message: str, action: str, region: str) -> tuple[typ
         return _unknown_credentials(action, region)
     for kind, is_it in _SPOKEN_BY_AWS:
         if is_it(aws_code, message):
-            return kind, message, ""
+            return kind, message or f"AWS answered {action} in {region} with {aws_code}.", ""
     return AwsError, f"AWS answered {action} in {region} with {aws_code}: {message}", ""
 
 

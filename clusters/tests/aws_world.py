@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import boto3
@@ -32,13 +33,7 @@ class World:
         return [machine for machine in self.room.alive() if machine.region == region]
 
     def client(self, service, region="us-east-1"):
-        return boto3.client(
-            service,
-            region_name=region,
-            endpoint_url=self.url,
-            aws_access_key_id=f"AKIACUSTOMERADMIN{CUSTOMER}",
-            aws_secret_access_key="simulated",
-        )
+        return _client(self.url, service, region)
 
     def make_role(self, external_id, *, name="SpotOptimizerRole", without=(), trusts_everybody=False):
         """Make the role of our template by hand, without some of its actions."""
@@ -86,6 +81,17 @@ class World:
             for policy in iam.list_role_policies(RoleName=role["RoleName"])["PolicyNames"]:
                 iam.delete_role_policy(RoleName=role["RoleName"], PolicyName=policy)
             iam.delete_role(RoleName=role["RoleName"])
+
+
+@cache
+def _client(url, service, region):
+    return boto3.client(
+        service,
+        region_name=region,
+        endpoint_url=url,
+        aws_access_key_id=f"AKIACUSTOMERADMIN{CUSTOMER}",
+        aws_secret_access_key="simulated",
+    )
 
 
 def start_world(state_dir):
