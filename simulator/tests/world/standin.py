@@ -66,7 +66,9 @@ def market() -> Market:
     return _MARKET[0]
 
 
-def launch_fleet(room: MachineRoom, starting: fleet.StartingFleet, *, now: datetime) -> None:
+def launch_fleet(
+    room: MachineRoom, starting: fleet.StartingFleet, *, now: datetime, stagger: timedelta = timedelta()
+) -> None:
     launches, born = [], now - starting.age
     for account in starting.accounts:
         for cluster in account.clusters:
@@ -76,7 +78,7 @@ def launch_fleet(room: MachineRoom, starting: fleet.StartingFleet, *, now: datet
                     launched = machine(
                         len(launches) + 1,
                         cluster=cluster.name,
-                        at=born,
+                        at=born + at * stagger,
                         zone=zone,
                         instance_type=group.instance_type,
                         group=group.name,
@@ -110,12 +112,16 @@ def deployment(name: str = "web", replicas: int = 4, **more: Any) -> fleet.Workl
 
 
 def build_world(
-    starting: fleet.StartingFleet, *, path: Path | None = None, clock: HandClock | None = None
+    starting: fleet.StartingFleet,
+    *,
+    path: Path | None = None,
+    clock: HandClock | None = None,
+    stagger: timedelta = timedelta(),
 ) -> World:
     clock, journal = clock or HandClock(), Journal(path)
     room = MachineRoom(journal)
     if not room.all():
-        launch_fleet(room, starting, now=clock.now())
+        launch_fleet(room, starting, now=clock.now(), stagger=stagger)
     return World(clock=clock, journal=journal, room=room, market=market(), starting=starting, seed=1)
 
 
