@@ -44,17 +44,21 @@ class Collector:
                 rest = self._clock.on_wall(max(0.0, self._period - _SPACING))
                 await asyncio.wait_for(self._view.changed.wait(), rest)
 
-    async def show(self) -> None:
-        """Let the product see what is there now, if it can be reached soon."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.collect(), _SHOW_TIMEOUT)
+    async def show(self) -> bool:
+        """Let the product see what is there now; tell whether it did, and soon."""
+        try:
+            async with asyncio.timeout(_SHOW_TIMEOUT):
+                await self._view.synced()
+                return await self.collect()
+        except TimeoutError:
+            return False
 
-    async def collect(self) -> None:
-        """Send one snapshot of what is there now; failures only delay the next."""
+    async def collect(self) -> bool:
+        """Send one snapshot of what is there now and tell whether it was taken."""
         async with self._one_at_a_time:
             if not self._view.is_live:
                 logger.warning("The copy of the cluster is stale; nothing is reported from it.")
-                return
+                return False
             self._view.changed.clear()
             await self._view.measure()
             try:
@@ -62,6 +66,8 @@ class Collector:
             except (Unreachable, Refused) as error:
                 logger.warning("Snapshot not taken: %s", error)
                 self._base = None if isinstance(error, Refused) else self._base
+                return False
+            return True
 
     async def _send(self) -> None:
         state = draw(self._view, self._held)

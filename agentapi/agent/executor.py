@@ -38,13 +38,14 @@ class Executor:
         guard: Guard,
         agent_id: str,
         clock: Clock,
-        show: Callable[[], Awaitable[None]],
+        show: Callable[[], Awaitable[bool]],
         dry_run: bool = False,
     ) -> None:
         self._kube, self._backend, self._journal, self._guard = kube, backend, journal, guard
         self._agent_id, self._clock, self._dry_run = agent_id, clock, dry_run
         self._show = show
-        """Makes the product see the cluster as it is now."""
+        """Makes the product see the cluster as it is now; tells whether it did."""
+        self._is_seen = False
         self._nodes = Nodes(kube)
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -95,6 +96,7 @@ class Executor:
         pause = 1.0
         while True:
             await self._has_results.wait()
+            self._is_seen = self._is_seen or await self._show()  # effects first, then the word about them
             try:
                 await self.send_results()
                 pause = 1.0
@@ -144,7 +146,7 @@ class Executor:
             result.status,
             result.error_message,
         )
-        await self._show()
+        self._is_seen = await self._show()
         self._finish(command, result)
 
     async def _act(self, command: protocol.Command) -> Mapping[str, Any]:
