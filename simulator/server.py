@@ -1,6 +1,7 @@
 """One HTTP server for all clusters, the metadata and the control; and the loop in which clusters live."""
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable
 from datetime import timedelta
@@ -16,6 +17,8 @@ from simulator.world import World
 LONGEST_PAUSE_SECONDS = 5.0
 START_SECONDS = 10.0
 GRACE_SECONDS = 2
+RETRY_SECONDS = 0.5
+log = logging.getLogger("simulator")
 
 
 class KubeServer:
@@ -109,7 +112,11 @@ class KubeServer:
         """Step the world whenever something is due, sleep otherwise."""
         while not self._world.stopping.is_set():
             self._work.clear()
-            self._world.step(self._world.clock.now())
+            try:
+                self._world.step(self._world.clock.now())
+            except Exception:
+                log.exception("A step of the world failed; the next one tries again")
+                await asyncio.sleep(RETRY_SECONDS)
             due = self._world.next_due()
             pause = LONGEST_PAUSE_SECONDS
             if due is not None:

@@ -65,9 +65,9 @@ def test_given_a_high_rate_when_a_month_passes_then_the_same_machines_are_lost_i
 def test_given_losses_when_some_were_announced_then_the_rebalance_signal_came_first():
     room = a_room()
 
-    life = SpotLife(room=room, market=market(), interruption_rate=20.0)
-    for minute in range(30 * 24 * 20):
-        life.tick(START + timedelta(minutes=3 * minute))
+    life = SpotLife(room=room, market=market(), interruption_rate=120.0)
+    for number in range(5 * 24 * 20):
+        life.tick(START + timedelta(minutes=3 * number))
 
     warned = [each for each in room.all() if each.rebalance_at and each.interrupted_at]
     lost = [each for each in room.all() if each.interrupted_at]
