@@ -22,7 +22,9 @@ def cancel_job(*, job_id: UUID, actor: Actor) -> OptimizationJob:
     if job is None:
         raise NotFound("There is no such job.")
     if not cancelled:
-        raise Conflict(f"The job is {job.status} already; only a queued one can be cancelled.", job_status=job.status)
+        raise Conflict(
+            f"The job is {job.status} already; only a queued one can be cancelled.", job_status=job.status
+        )
     record(
         actor=actor,
         event="policies.optimization.cancelled",
