@@ -26,7 +26,7 @@ class ApiClient:
     def sign_up(self, email: str, organization: str) -> None:
         """Create the user and the organization, and sign in."""
         self._credentials = {"email": email, "password": PASSWORD}
-        self.post("/auth/signup", {**self._credentials, "org_name": organization})
+        self.post("/auth/signup", {**self._credentials, "organization_name": organization})
         self._sign_in()
 
     def get(self, path: str) -> Any:

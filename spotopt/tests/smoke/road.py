@@ -64,7 +64,7 @@ class Road:
     def link(self) -> None:
         """Link the simulated account and wait for its first scan."""
         request = {
-            "account_id": CUSTOMER_ACCOUNT,
+            "aws_account_id": CUSTOMER_ACCOUNT,
             "alias": "Main",
             "region": "us-east-1",
             "permission_mode": "full_access",
@@ -78,8 +78,8 @@ class Road:
             template=template.text,
             external_id=link["external_id"],
         )
-        account_id = link["account"]["id"] if isinstance(link.get("account"), dict) else link["id"]
-        self.api.post("/connect/verify", {"account": account_id, "role_arn": role_arn})
+        account_id = link["account"]["id"]
+        self.api.post("/connect/verify", {"account_id": account_id, "role_arn": role_arn})
         path = f"/accounts/{account_id}/scan"
         scan = wait_until("the first scan", lambda: self._finished_scan(path), seconds=120)
         self.say(f"account verified, scan {scan['status']}: {scan['instances_found']} instances")
