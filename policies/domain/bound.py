@@ -1,7 +1,7 @@
 """A price that no allowed node set which holds the running pods can go below."""
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from decimal import ROUND_FLOOR, Decimal
 
 import numpy as np
@@ -9,11 +9,11 @@ import numpy as np
 from policies.domain.eligibility import pods_by_node
 from policies.domain.matching import accepted_places
 from policies.domain.mix import spot_limit_percent
-from policies.domain.model import FloatArray, Place, place_of_node, place_of_offer, pod_vector, vector
+from policies.domain.model import BoolArray, FloatArray, place_of_node, place_of_offer, pod_vector, vector
 from policies.domain.policy import Rules
 from policies.domain.relaxation import Columns, Infeasible, relax
 from policies.domain.selection import worthwhile
-from policies.domain.shapes import CapacityType, ClusterSnapshot, Offer, Workload
+from policies.domain.shapes import CapacityType, ClusterSnapshot, Node, Offer, Workload
 
 _TOLERANCE = 1e-6
 """Relative accuracy granted to the solver."""
@@ -30,47 +30,74 @@ def lower_bound(
     """
     fixed = [node for node in snapshot.nodes if node.id in refused]
     movable = [node for node in snapshot.nodes if node.id not in refused]
-    paid = sum((node.usd_per_hour for node in fixed), Decimal(0))
     workloads = {workload.id: workload for workload in snapshot.workloads}
     pods = pods_by_node(snapshot)
     moving: Counter[str] = Counter()
     for node in movable:
         moving.update(pods.get(node.id, {}))
     subjects = [workloads[workload_id] for workload_id in sorted(moving)]
+    paid = sum((node.usd_per_hour for node in fixed), Decimal(0))
     if not subjects:
         return paid
     offers = worthwhile(allowed, [float(offer.usd_per_hour) for offer in allowed], subjects, enough=1)
-    places = [
-        *(place_of_offer(offer, f"offer-{index}") for index, offer in enumerate(offers)),
-        *(place_of_node(node) for node in [*fixed, *movable]),
-    ]
-    rooms = np.array([vector(place.room) for place in places], np.int64)
-    for index, node in enumerate(fixed, start=len(offers)):
-        for workload_id, count in pods.get(node.id, {}).items():
-            if workload_id in workloads:
-                rooms[index] -= np.array(pod_vector(workloads[workload_id])) * count
+    nodes = [*fixed, *movable]
+    rooms = [vector(offer.allocatable - offer.daemon_overhead) for offer in offers]
+    rooms += [_room(node, pods.get(node.id, {}), workloads, taken=node.id in refused) for node in nodes]
     columns = Columns(
         prices=np.array(
-            [float(o.usd_per_hour) for o in offers]
-            + [0.0] * len(fixed)
-            + [float(n.usd_per_hour) for n in movable]
+            [float(offer.usd_per_hour) for offer in offers]
+            + [0.0 if node.id in refused else float(node.usd_per_hour) for node in nodes]
         ),
-        rooms=np.maximum(rooms, 0),
-        upper=np.array([np.inf] * len(offers) + [1.0] * (len(fixed) + len(movable))),
-        balance=_spot_balance(offers, rules, len(places)),
+        rooms=np.maximum(np.array(rooms, np.int64), 0),
+        upper=np.array([np.inf] * len(offers) + [1.0] * len(nodes)),
+        balance=_spot_balance(offers, rules, len(offers) + len(nodes)),
     )
-    return paid + _relaxed_price(subjects, moving, places, columns)
+    return paid + _relaxed_price(subjects, moving, _accepted(subjects, offers, nodes, pods), columns)
+
+
+def _room(
+    node: Node, carried: Mapping[str, int], workloads: Mapping[str, Workload], *, taken: bool
+) -> tuple[int, int, int, int]:
+    """Return what the node offers: beside its pods when they are taken as given, else at least to them."""
+    room = np.array(vector(node.allocatable - node.daemon_overhead))
+    load = np.zeros(4, np.int64)
+    for workload_id, count in carried.items():
+        if workload_id in workloads:
+            load += np.array(pod_vector(workloads[workload_id])) * count
+    cpu, memory, slots, gpu = (room - load if taken else np.maximum(room, load)).tolist()
+    return cpu, memory, slots, gpu
+
+
+def _accepted(
+    subjects: Sequence[Workload],
+    offers: Sequence[Offer],
+    nodes: Sequence[Node],
+    pods: Mapping[str, Mapping[str, int]],
+) -> list[BoolArray]:
+    """Return the columns that each workload accepts; where its pods run now, they may stay."""
+    places = [place_of_offer(offer, f"offer-{index}") for index, offer in enumerate(offers)]
+    places += [place_of_node(node) for node in nodes]
+    answer = []
+    for subject, mask in zip(subjects, accepted_places(subjects, places), strict=True):
+        here = [i for i, node in enumerate(nodes, start=len(offers)) if subject.id in pods.get(node.id, {})]
+        if not mask[here].all():
+            widened = mask.copy()
+            widened[here] = True
+            answer.append(widened)
+        else:
+            answer.append(mask)
+    return answer
 
 
 def _relaxed_price(
-    subjects: Sequence[Workload], moving: Counter[str], places: Sequence[Place], columns: Columns
+    subjects: Sequence[Workload], moving: Counter[str], accepted: Sequence[BoolArray], columns: Columns
 ) -> Decimal:
-    accepted = accepted_places(subjects, places)
-    classes: dict[tuple[tuple[int, int, int, int], int], int] = {}
+    classes: dict[tuple[tuple[int, int, int, int], bytes], int] = {}
+    mask_of: dict[bytes, BoolArray] = {}
     for workload, mask in zip(subjects, accepted, strict=True):
-        key = (pod_vector(workload), id(mask))
+        key = (pod_vector(workload), mask.tobytes())
+        mask_of[key[1]] = mask
         classes[key] = classes.get(key, 0) + moving[workload.id]
-    mask_of = {id(mask): mask for mask in accepted}
     try:
         relaxed = relax(
             np.array([key[0] for key in classes], np.int64),
@@ -78,7 +105,7 @@ def _relaxed_price(
             [mask_of[key[1]] for key in classes],
             columns,
         )
-    except Infeasible:  # the nodes are overcommitted, so only what is certainly paid remains
+    except Infeasible:  # only what is certainly paid remains
         return Decimal(0)
     return Decimal(max(0.0, relaxed.cost * (1 - _TOLERANCE))).quantize(_STEP, ROUND_FLOOR)
 
