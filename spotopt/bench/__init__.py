@@ -1,0 +1,1 @@
+"""Measurements, each beside a reference that runs in the same process and minute."""
