@@ -82,9 +82,9 @@ class History(StrEnum):
 
 
 _HISTORY = {
-    History.DAY: (timedelta(days=1), timedelta(minutes=15)),
-    History.WEEK: (timedelta(days=7), timedelta(hours=1)),
-    History.MONTH: (timedelta(days=30), timedelta(hours=6)),
+    History.DAY: (timedelta(days=1), timedelta(minutes=30)),
+    History.WEEK: (timedelta(days=7), timedelta(hours=3)),
+    History.MONTH: (timedelta(days=30), timedelta(hours=12)),
 }
 
 

@@ -15,7 +15,7 @@ from clusters.selectors.measures import ZERO_USD
 from clusters.selectors.paging import Page, page_by_key
 from spotopt.core.errors import NotFound
 
-PAGE_SIZE = 100
+PAGE_SIZE = 50
 _EXACT = DecimalField(max_digits=20, decimal_places=6)
 _ZERO = Value(Decimal(0), output_field=_EXACT)
 NODE_SORTS = {

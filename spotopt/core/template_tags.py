@@ -21,6 +21,7 @@ from spotopt.core.clock import utcnow
 register = template.Library()
 
 NOT_KNOWN = "n/a"
+_MIB_PER_GIB = 1024
 _SPARK_WIDTH, _SPARK_HEIGHT = 96, 24
 
 
@@ -85,6 +86,14 @@ def cores(millis: int | None) -> str:
 def gib(mib: int | None) -> str:
     """Show MiB as GiB."""
     return NOT_KNOWN if mib is None else f"{mib / 1024:,.1f}".removesuffix(".0")
+
+
+@register.filter
+def memory(mib: int | None) -> str:
+    """Show an amount of memory in the unit that fits it."""
+    if mib is None:
+        return NOT_KNOWN
+    return f"{mib} MiB" if mib < _MIB_PER_GIB else f"{gib(mib)} GiB"
 
 
 @register.filter
