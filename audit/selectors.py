@@ -10,7 +10,6 @@ from django.db.models import Count, Q, QuerySet
 
 from audit.domain import chain
 from audit.models import AuditChain, AuditLog
-from audit.services import content_of
 from spotopt.core.errors import NotFound
 from spotopt.core.tenancy import active_organization_id
 
@@ -98,7 +97,7 @@ def chain_state() -> ChainState:
         stored = AuditLog.objects.filter(seq__lte=last_seq).order_by("seq")
         for row in stored.iterator(chunk_size=2000):
             rows, newest = rows + 1, row.row_hash
-            yield chain.Link(row.seq, row.prev_hash, row.row_hash, content_of(row))
+            yield chain.Link(row.seq, row.prev_hash, row.row_hash, chain.content_of(row))
 
     broken_at = chain.first_broken(links())
     if broken_at is None and (rows != last_seq or newest != last_hash):

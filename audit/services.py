@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
@@ -13,13 +13,6 @@ from audit.models import AuditChain, AuditLog
 from spotopt.core.actor import Actor
 from spotopt.core.clock import utcnow
 from spotopt.core.live import announce, announce_now
-
-CONTENT_FIELDS = (
-    "timestamp", "event", "sentence", "actor_type", "actor_id", "actor_label", "resource_type", "resource_id",
-    "resource_label", "outcome", "account_id", "cluster_id", "ip_address", "user_agent", "request_id",
-    "before", "after", "usd_per_hour",
-)  # fmt: skip
-"""What a row's hash covers: everything but its place in the chain and ``announced_at``."""
 
 ANNOUNCED_BY_NOW = timedelta(seconds=5)
 """An event this old whose commit did not announce it is announced by the sweep."""
@@ -75,7 +68,7 @@ def record(
         usd_per_hour=None if usd_per_hour is None else usd_per_hour.quantize(Decimal("0.000001")),
     )
     row.seq, row.prev_hash = link.seq + 1, link.row_hash
-    row.row_hash = chain.row_hash(seq=row.seq, prev_hash=row.prev_hash, content=content_of(row))
+    row.row_hash = chain.row_hash(seq=row.seq, prev_hash=row.prev_hash, content=chain.content_of(row))
     row.save(force_insert=True)
     link.seq, link.row_hash = row.seq, row.row_hash
     link.save(update_fields=["seq", "row_hash"])
@@ -99,19 +92,6 @@ def announce_pending(*, limit: int = 500) -> int:
             break
         announced += AuditLog.unscoped.filter(pk=row.pk, announced_at=None).update(announced_at=utcnow())
     return announced
-
-
-def content_of(row: AuditLog) -> dict[str, object]:
-    """Return what the row's hash covers, in the form in which it was hashed."""
-    return {name: _plain(getattr(row, name)) for name in CONTENT_FIELDS}
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat(timespec="milliseconds")
-    if value is None or isinstance(value, str | dict):
-        return value
-    return str(value)
 
 
 def _milliseconds() -> datetime:

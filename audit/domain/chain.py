@@ -4,8 +4,15 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 GENESIS = "0" * 64
+CONTENT = (
+    "timestamp", "event", "sentence", "actor_type", "actor_id", "actor_label", "resource_type", "resource_id",
+    "resource_label", "outcome", "account_id", "cluster_id", "ip_address", "user_agent", "request_id",
+    "before", "after", "usd_per_hour",
+)  # fmt: skip
+"""What a row's hash covers: everything but its place in the chain and ``announced_at``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +47,16 @@ def first_broken(links: Iterable[Link], *, after: str = GENESIS, after_seq: int 
             return link.seq
         previous = link.row_hash
     return None
+
+
+def content_of(row: object) -> dict[str, object]:
+    """Return what a row's hash covers, in the form in which it is hashed."""
+    return {name: _plain(getattr(row, name)) for name in CONTENT}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat(timespec="milliseconds")
+    if value is None or isinstance(value, str | dict):
+        return value
+    return str(value)

@@ -3,10 +3,10 @@ from datetime import timedelta
 import pytest
 from django.db import InternalError, connection, transaction
 
-from audit.domain.chain import row_hash
+from audit.domain.chain import content_of, row_hash
 from audit.models import AuditChain, AuditLog
 from audit.selectors import chain_state
-from audit.services import Subject, announce_pending, content_of, record
+from audit.services import Subject, announce_pending, record
 from audit.tasks import announce_events
 from spotopt.core.actor import Actor
 from spotopt.core.clock import utcnow
