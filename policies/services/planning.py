@@ -12,11 +12,12 @@ from accounts.domain import roles
 from audit.models import AuditLog
 from audit.services import Subject, record
 from clusters.models import Cluster
+from clusters.services.market import refresh_spot_prices
 from policies.domain import planfile
 from policies.domain.document import resolve
 from policies.domain.optimizer import propose
 from policies.domain.plan import PlanProposal, Wave
-from policies.domain.shapes import ClusterSnapshot
+from policies.domain.shapes import CapacityType, ClusterSnapshot, Offer
 from policies.models import ClusterPolicy, OptimizationJob, Plan, PlanStep
 from policies.selectors.snapshot import cluster_snapshot, offers
 from policies.services.policies import default_policy_for
@@ -138,12 +139,22 @@ def _propose(job: OptimizationJob) -> Plan:
     policy = default_policy_for(job.cluster)
     rules = resolve(policy.config, policy.template)
     snapshot = cluster_snapshot(job.cluster_id)
-    pools = offers(snapshot)
+    pools = _offers(job, snapshot)
     if not pools:
         raise Conflict("No prices are known for this region yet; scan the account again.")
     _phase(job, "Searching for the cheapest safe plan")
     proposal = propose(snapshot=snapshot, offers=pools, rules=rules, now=utcnow())
     return _store(job, policy, snapshot, proposal)
+
+
+def _offers(job: OptimizationJob, snapshot: ClusterSnapshot) -> tuple[Offer, ...]:
+    """Return the pools on offer, reading spot prices first when none are known yet (a fresh account)."""
+    pools = offers(snapshot)
+    if any(offer.capacity_type is CapacityType.SPOT for offer in pools):
+        return pools
+    _phase(job, "Reading spot prices")
+    refresh_spot_prices()
+    return offers(snapshot)
 
 
 def _phase(job: OptimizationJob, phase: str) -> None:

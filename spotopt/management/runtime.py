@@ -243,12 +243,17 @@ class Runtime:
         elif time.monotonic() >= child.start_after:
             child.start_after = 0.0
             child.start(self._env)
+            self._note_pids()
 
     def _launch(self, name: str, command: Sequence[str], extra_env: Mapping[str, str] | None = None) -> None:
         child = Child(name, command, self._logs / f"{name}.log", extra_env or {})
         child.start(self._env)
         self._children.append(child)
-        pids = {one.name: one.process.pid for one in self._children if one.process}
+        self._note_pids()
+
+    def _note_pids(self) -> None:
+        """Keep the process ids where an operator, or a test that kills, finds them."""
+        pids = {child.name: child.process.pid for child in self._children if child.process}
         (self._state / "pids.json").write_text(json.dumps(pids))
 
     def _manage(self, *arguments: str) -> None:
