@@ -141,7 +141,10 @@ class _Search:
             target = finder.find(approach, slack)
             if target.doomed and target not in seen:
                 seen.add(target)
-                yield self._topped_up(finder, target, slack, buys=approach is not Approach.SHRINK)
+                draft = self._topped_up(finder, target, slack, buys=approach is not Approach.SHRINK)
+                yield draft
+                if large and not draft.migration.kept and self._worth_it(draft):
+                    return
 
     def _topped_up(self, finder: TargetFinder, target: Target, slack: float, *, buys: bool) -> Draft:
         """Play the target; while places keep pods for want of room, try it with more purchases."""
