@@ -49,7 +49,7 @@ class TemplateViewSet(ReadOnlyModelViewSet[NodeTemplate]):
 
     def get_queryset(self) -> QuerySet[NodeTemplate]:
         """Return the organization's templates that ``search`` finds."""
-        return templates(search=self.request.query_params.get("search", ""))
+        return templates(search=self.request.query_params.get("search", "").replace("\x00", ""))
 
     @extend_schema(
         summary="List templates",

@@ -11,6 +11,7 @@ Check = Callable[[object], Any]
 
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,252}")
+_LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 _MAX_ITEMS = 200
 _MAX_USD = Decimal(1_000_000)
 
@@ -110,8 +111,9 @@ def labels() -> Any:
         if not isinstance(value, Mapping) or len(value) > _MAX_ITEMS:
             raise BadValue(f"must be an object of at most {_MAX_ITEMS} labels.")
         for key, text in value.items():
-            if not (isinstance(key, str) and _WORD.fullmatch(key) and isinstance(text, str)):
-                raise BadValue(f"must be labels with text values; {key!r} is not one.")
+            words_are_fit = isinstance(key, str) and _WORD.fullmatch(key) and isinstance(text, str)
+            if not words_are_fit or not _LABEL_VALUE.fullmatch(text):
+                raise BadValue(f"must be Kubernetes labels; {key!r} is not one, or its value is not.")
         return dict(sorted(value.items()))
 
     return field(default_factory=dict, metadata={"check": check})

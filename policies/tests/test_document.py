@@ -164,7 +164,12 @@ def test_given_a_whole_number_out_of_range_when_parsed_then_its_knob_is_named(pa
             "must be Kubernetes namespaces; 'Not_A_Namespace' is not one.",
         ),
         ("exclusions.instance_types", "m5.large", "must be a list of at most 200 instance types."),
-        ("exclusions.labels", {"ok": 1}, "must be labels with text values; 'ok' is not one."),
+        (
+            "exclusions.labels",
+            {"ok": "no\x00"},
+            "must be Kubernetes labels; 'ok' is not one, or its value is not.",
+        ),
+        ("exclusions.labels", {"ok": 1}, "must be Kubernetes labels; 'ok' is not one, or its value is not."),
         (
             "spot_affinity.namespaces",
             {"shop": "always"},

@@ -288,6 +288,7 @@ def test_given_templates_when_listed_then_the_envelope_is_documented_and_the_que
         assert speak.get("/api/v1/templates").json()["total"] == 5
     found = speak.get("/api/v1/templates", {"search": "min"}).json()["templates"]
     assert [UUID(row["id"]) for row in found] == [mine.pk]
+    assert speak.get("/api/v1/templates", {"search": "\x00mine"}).json()["total"] == 1
 
 
 def test_given_another_organizations_template_when_asked_for_then_it_is_not_found(
