@@ -1,8 +1,13 @@
-"""Serve the product with seeded rows from a database of its own: ``python -m spotopt.tests.e2e.serve PORT``."""
+"""Serve seeded rows from a database of their own: ``python -m spotopt.tests.e2e.serve PORT [--large]``."""
 
 import os
 import sys
 from pathlib import Path
+
+import django
+import psycopg2
+import uvicorn
+from django.core.management import call_command
 
 from spotopt.management.embedded import EmbeddedPostgres, database_url, free_port, start_redis
 
@@ -31,14 +36,8 @@ def main(port: int, *, is_large: bool) -> None:
 
 
 def _serve(port: int, *, is_large: bool) -> None:
-    import django
-
     django.setup()
-
-    import uvicorn
-    from django.core.management import call_command
-
-    from spotopt.tests.e2e.seed import seed, seed_large
+    from spotopt.tests.e2e.seed import seed, seed_large  # noqa: PLC0415  # models need the settings
 
     call_command("migrate", verbosity=0)
     seed()
@@ -48,8 +47,6 @@ def _serve(port: int, *, is_large: bool) -> None:
 
 
 def _command(server: str, sql: str) -> None:
-    import psycopg2
-
     connection = psycopg2.connect(server)
     connection.autocommit = True
     try:

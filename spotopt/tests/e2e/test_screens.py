@@ -1,0 +1,138 @@
+"""Every page in light and dark, wide and narrow: it fits, it is accessible, and the console is silent."""
+
+import os
+import re
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+
+from spotopt.tests.e2e.conftest import ROOT
+
+SCREENSHOTS = ROOT / "screenshots"
+FIXED = {
+    "dashboard": "/dashboard",
+    "dashboard-week": "/dashboard?range=7d",
+    "clusters": "/clusters",
+    "clusters-none": "/clusters?q=nothing-is-called-this",
+    "plans": "/plans",
+    "activity": "/activity",
+    "activity-verify": "/activity/verify",
+    "settings-profile": "/settings/profile",
+    "settings-organization": "/settings/organization",
+    "settings-team": "/settings/team",
+    "settings-accounts": "/settings/accounts",
+    "context": "/context",
+    "onboarding-connect": "/onboarding/connect",
+    "styleguide": "/styleguide/",
+}
+TABS = ("nodes", "workloads", "plans", "actions", "agent")
+
+
+def screens(page):
+    """Return the path of each screen, found by walking the lists as a person would."""
+
+    def linked(path, text):
+        page.goto(path)
+        return page.locator("a.name", has_text=text).first.get_attribute("href")
+
+    found = dict(FIXED)
+    for name in ("shop-production", "sandbox", "analytics"):
+        found[f"cluster-{name}"] = linked("/clusters", name)
+    staging = linked("/clusters", "shop-staging")
+    found |= {f"cluster-{tab}": f"{staging}/{tab}" for tab in TABS}
+    found["cluster-sandbox-workloads"] = found["cluster-sandbox"] + "/workloads"
+    found["node"] = linked(f"{staging}/nodes", "ip-10-0")
+    found["plan-proposed"] = linked("/plans", "shop-production")
+    found["plan-running"] = linked("/plans", "shop-staging")
+    active, pending = (
+        linked("/settings/accounts", "Acme production"),
+        linked("/settings/accounts", "Acme labs"),
+    )
+    found["settings-account"] = active
+    for step, account in (("role", pending), ("scan", active), ("agents", active)):
+        found[f"onboarding-{step}"] = f"/onboarding/{account.rpartition('/')[2]}/{step}"
+    page.goto("/activity?q=policy")
+    found["activity-event"] = page.locator("#activity li a").first.get_attribute("href")
+    return found
+
+
+def overflow(page):
+    return page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+
+
+def serious(page):
+    """Return the serious and critical violations that axe finds, each with the first element."""
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{rule['id']}: {rule['nodes'][0]['html'][:160]} {rule['nodes'][0].get('failureSummary', '')[:200]}"
+        for rule in found
+        if rule["impact"] in ("serious", "critical")
+    ]
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_given_seeded_rows_when_every_page_is_opened_then_it_fits_and_is_accessible(visit, width, scheme):
+    SCREENSHOTS.mkdir(exist_ok=True)
+    visitor = visit(width, scheme, reduced_motion="reduce")
+    visitor.open("/login")
+    problems = check(visitor.page, "login", width, scheme)
+    visitor.open("/signup")
+    problems += check(visitor.page, "signup", width, scheme)
+    visitor.sign_in("alice@acme.test")
+
+    for name, path in screens(visitor.page).items():
+        problems += check(visitor.open(path), name, width, scheme)
+
+    assert problems == []
+
+
+def check(page, name, width, scheme):
+    page.wait_for_load_state()
+    page.screenshot(path=SCREENSHOTS / f"{name}-{width}-{scheme}.png", full_page=True)
+    problems = [f"{name}: {violation}" for violation in serious(page)]
+    return [*problems, f"{name}: {overflow(page)} px too wide"] if overflow(page) > 0 else problems
+
+
+def test_given_an_empty_organization_when_its_pages_are_opened_then_each_says_what_to_do(visit):
+    visitor = visit(reduced_motion="reduce").sign_in("new@empty.test")
+
+    for path, words in (
+        ("/dashboard", "No AWS account is connected"),
+        ("/clusters", "No clusters yet"),
+        ("/plans", "No plans"),
+        ("/settings/accounts", "No AWS account"),
+    ):
+        page = visitor.open(path)
+        assert page.get_by_role("heading", name=words).is_visible()
+        assert serious(page) == []
+
+
+def test_given_a_viewer_when_pages_are_opened_then_nothing_can_be_changed(visit):
+    visitor = visit().sign_in("vera@acme.test")
+    page = visitor.page
+
+    for path in screens(page).values():
+        if re.search(r"/onboarding/(connect|.*/role)|styleguide", path):
+            continue
+        visitor.open(path)
+        changing = page.locator(
+            "main form[method=post]:not([action^='/settings/p']):not([action='/context'])"
+        )
+        assert changing.count() == 0, f"{path} lets a viewer post {changing.first.get_attribute('action')}"
+    assert page.get_by_text("Read only").first.is_visible()
+
+
+@pytest.mark.skipif(
+    not os.environ.get("SPOTOPT_README_SCREENSHOT"), reason="writes docs/images on request only"
+)
+def test_given_the_request_when_the_dashboard_is_drawn_then_the_readme_has_its_picture(visit):
+    visitor = visit(reduced_motion="reduce").sign_in("alice@acme.test")
+    page = visitor.open("/dashboard")
+    page.wait_for_selector(".chart canvas")
+    target = ROOT / "docs" / "images" / "dashboard.png"
+    target.parent.mkdir(parents=True, exist_ok=True)
+
+    page.screenshot(path=target)
+
+    assert target.stat().st_size > 10_000
