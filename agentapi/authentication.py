@@ -1,9 +1,11 @@
 """Prove that an agent calls, and enter its organization for the request."""
 
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from django.http import HttpRequest
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
@@ -50,6 +52,17 @@ class AgentKeyAuthentication(BaseAuthentication):
     def authenticate_header(self, request: Request) -> str:
         """Name the scheme, so that failures are 401."""
         return "Bearer"
+
+
+class AgentKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]  # registers itself
+    """Describes the agents' keys in the OpenAPI document."""
+
+    target_class = AgentKeyAuthentication
+    name = "agentKey"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
+        """Return a bearer scheme."""
+        return {"type": "http", "scheme": "bearer", "bearerFormat": "so_…"}
 
 
 def identify(request: HttpRequest, cluster_id: UUID) -> AgentIdentity:
