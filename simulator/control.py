@@ -109,7 +109,8 @@ class Control:
                     "region": found.cluster.region,
                     "nodes_ready": sum(is_healthy(node) for node in nodes),
                     "nodes_total": len(nodes),
-                    "pods_running": sum(pod["status"].get("phase") == "Running" for pod in pods),
+                    "pods_running": sum(map(_is_running, pods)),
+                    "daemon_pods_running": sum(_is_running(pod) and _is_daemon(pod) for pod in pods),
                     "pods_pending": sum(pod["status"].get("phase") == "Pending" for pod in pods),
                 }
             )
@@ -197,7 +198,17 @@ class Control:
         self._stop()
         return {"stopping": True}
 
-    def _machine(self, body: dict[str, Any]) -> Machine:
+    def _is_running(pod: dict[str, Any]) -> bool:
+    return bool(pod["status"].get("phase") == "Running")
+
+
+def _is_daemon(pod: dict[str, Any]) -> bool:
+    """Tell whether the pod comes and goes with its node, so that it says nothing about the work done."""
+    owner = controller_of(pod)
+    return owner is not None and owner["kind"] == "DaemonSet"
+
+
+def _machine(self, body: dict[str, Any]) -> Machine:
         machine = self._world.room.get(str(body.get("instance_id")))
         if machine is None or not machine.is_alive:
             raise ControlError(HTTPStatus.NOT_FOUND, f"No machine {body.get('instance_id')} is alive.")

@@ -115,22 +115,21 @@ class _BareAws:
             RoleArn=role_arn, RoleSessionName="bare", ExternalId=external_id, DurationSeconds=900
         )["Credentials"]
         self._session = boto3.Session(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"])
-        ec2 = self._session.client("ec2", region_name=HOME)
-        self._clients = {
-            row["RegionName"]: [
-                self._session.client(service, region_name=row["RegionName"])
-                for service in ("ec2", "autoscaling", "eks")
-            ]
-            for row in ec2.describe_regions()["Regions"]
-        }
+        self._home = self._session.client("ec2", region_name=HOME)
+        self._clients: dict[str, list[Any]] = {}
 
     def scan(self) -> int:
         """Return how many instances there are."""
+        regions = [row["RegionName"] for row in self._home.describe_regions()["Regions"]]
+        for region in regions:
+            if region not in self._clients:
+                services = ("ec2", "autoscaling", "eks")
+                self._clients[region] = [self._session.client(name, region_name=region) for name in services]
         with ThreadPoolExecutor(THREADS) as pool:
-            return sum(pool.map(self._read, self._clients.values()))
+            return sum(pool.map(self._read, regions))
 
-    def _read(self, clients: list[Any]) -> int:
-        ec2, autoscaling, eks = clients
+    def _read(self, region: str) -> int:
+        ec2, autoscaling, eks = self._clients[region]
         pages = ec2.get_paginator("describe_instances").paginate(PaginationConfig={"PageSize": 1000})
         found = sum(len(reservation["Instances"]) for page in pages for reservation in page["Reservations"])
         groups = autoscaling.get_paginator("describe_auto_scaling_groups")

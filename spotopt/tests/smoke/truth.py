@@ -33,9 +33,13 @@ class World:
         return Decimal(self.read("bill")["actual_usd_per_hour"])
 
     def pods(self) -> tuple[int, int]:
-        """Return how many pods run and how many wait, over all clusters."""
+        """Return how many pods run and how many wait, over all clusters.
+
+        Daemon-set pods do not count: there is one on every node, so fewer nodes have fewer of them.
+        """
         clusters = self.read("status")["clusters"]
-        return sum(c["pods_running"] for c in clusters), sum(c["pods_pending"] for c in clusters)
+        running = sum(c["pods_running"] - c["daemon_pods_running"] for c in clusters)
+        return running, sum(c["pods_pending"] for c in clusters)
 
 
 @dataclass(frozen=True, slots=True)
