@@ -198,17 +198,7 @@ class Control:
         self._stop()
         return {"stopping": True}
 
-    def _is_running(pod: dict[str, Any]) -> bool:
-    return bool(pod["status"].get("phase") == "Running")
-
-
-def _is_daemon(pod: dict[str, Any]) -> bool:
-    """Tell whether the pod comes and goes with its node, so that it says nothing about the work done."""
-    owner = controller_of(pod)
-    return owner is not None and owner["kind"] == "DaemonSet"
-
-
-def _machine(self, body: dict[str, Any]) -> Machine:
+    def _machine(self, body: dict[str, Any]) -> Machine:
         machine = self._world.room.get(str(body.get("instance_id")))
         if machine is None or not machine.is_alive:
             raise ControlError(HTTPStatus.NOT_FOUND, f"No machine {body.get('instance_id')} is alive.")
@@ -232,6 +222,16 @@ def _duplicates(launched: list[Machine]) -> list[dict[str, Any]]:
 
 
 def _is_daemon(pod: dict[str, Any]) -> bool:
+    owner = controller_of(pod)
+    return owner is not None and owner["kind"] == "DaemonSet"
+
+
+def _is_running(pod: dict[str, Any]) -> bool:
+    return bool(pod["status"].get("phase") == "Running")
+
+
+def _is_daemon(pod: dict[str, Any]) -> bool:
+    """Tell whether the pod comes and goes with its node, so that it says nothing about the work done."""
     owner = controller_of(pod)
     return owner is not None and owner["kind"] == "DaemonSet"
 
