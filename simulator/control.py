@@ -221,11 +221,6 @@ def _duplicates(launched: list[Machine]) -> list[dict[str, Any]]:
     ]
 
 
-def _is_daemon(pod: dict[str, Any]) -> bool:
-    owner = controller_of(pod)
-    return owner is not None and owner["kind"] == "DaemonSet"
-
-
 def _is_running(pod: dict[str, Any]) -> bool:
     return bool(pod["status"].get("phase") == "Running")
 
