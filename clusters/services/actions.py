@@ -301,7 +301,7 @@ def _tell(
     )
 
 
-_OUTCOMES = {
+_OUTCOMES: dict[str, str] = {
     Action.Status.REFUSED: AuditLog.Outcome.DENIED,
     Action.Status.EXPIRED: AuditLog.Outcome.FAILED,
     Action.Status.FAILED: AuditLog.Outcome.FAILED,

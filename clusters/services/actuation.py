@@ -129,7 +129,7 @@ def _attempts(
     first = f"{params['zone_id']}:{params['instance_type']}:{params['capacity_type']}"
     alternatives = params.get("alternatives") or []
     pools = [first, *(alternatives if isinstance(alternatives, list) else [])]
-    requests = []
+    requests: list[tuple[str, Sequence[FleetOverride]]] = []
     for capacity_type in ("spot", "on_demand"):
         overrides = [
             FleetOverride(instance_type=instance_type, subnet_id=subnets[zone_id], priority=float(rank))

@@ -14,7 +14,7 @@ from audit.services import Subject, record
 from clusters.models import Cluster
 from clusters.services.market import refresh_spot_prices
 from policies.domain import planfile
-from policies.domain.document import resolve
+from policies.domain.document import parse, resolve
 from policies.domain.optimizer import propose
 from policies.domain.plan import PlanProposal, Wave
 from policies.domain.shapes import CapacityType, ClusterSnapshot, Offer
@@ -104,6 +104,12 @@ def _refuse_unless_ready(cluster: Cluster, trigger: str) -> None:
         raise Conflict("The cluster is paused for maintenance; resume it first.", code="paused")
     if cluster.snapshot_at is None:
         raise Conflict("The agent has not reported yet; connect it first.", code="agent_missing")
+    if utcnow() - cluster.snapshot_at > REPORTING:
+        raise Conflict(
+            "The agent has been silent for over five minutes; nothing is planned on old news.",
+            code="agent_offline",
+            snapshot_at=cluster.snapshot_at.isoformat(),
+        )
     busy = Plan.objects.filter(cluster=cluster, status__in=_BUSY).first()
     if busy is not None:
         raise Conflict("A plan is being carried out on this cluster.", plan_id=str(busy.pk))
@@ -199,7 +205,7 @@ def _store(
         },
     )
     _announce_plan(plan)
-    if policy.mode == ClusterPolicy.Mode.AUTOMATIC and proposal.waves:
+    if _may_approve_itself(policy, proposal):
         enqueue("policies.approve_automatically", organization_id=plan.organization_id, plan_id=plan.pk)
     record(
         actor=Actor.system(job.organization_id),
@@ -211,6 +217,15 @@ def _store(
         after={"plan_id": str(plan.pk), "nodes_before": plan.nodes_before, "nodes_after": plan.nodes_after},
     )
     return plan
+
+
+def _may_approve_itself(policy: ClusterPolicy, proposal: PlanProposal) -> bool:
+    """Tell whether the policy lets this plan run without a person: automatic, and within its risk."""
+    approval = parse(policy.config).approval
+    is_automatic = policy.is_active and policy.mode == ClusterPolicy.Mode.AUTOMATIC
+    return bool(
+        is_automatic and proposal.waves and not approval.required and proposal.risk <= approval.max_risk
+    )
 
 
 def _sentence(plan: Plan, is_worthwhile: bool) -> str:
