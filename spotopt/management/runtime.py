@@ -110,13 +110,11 @@ class Runtime:
         self._launch("simulator", [sys.executable, "-m", "simulator", *self._simulator_arguments()])
         wait_for_redis(self._env["REDIS_URL"])
         self._say("PostgreSQL and Redis are up")
-        self._manage("migrate", "--no-input", "-v", "0")
-        self._say("Database is migrated")
+        self._manage("prepare")
+        self._say("Database is migrated; instance catalogue and prices are loaded")
         self._start_product()
         self._wait_for("simulator", f"http://127.0.0.1:{self._kept['kube_port']}/control/status")
         self._say("Simulated AWS and Kubernetes answer")
-        self._manage("load_reference", "-v", "0")
-        self._say("Instance catalogue and prices are loaded")
         self._wait_for("web", f"{self._env['SITE_URL']}/readyz")
         self._say("Pages and API answer")
         if self._options.has_demo:
@@ -148,15 +146,20 @@ class Runtime:
         self._launch("beat", [*celery, "beat", *level])
 
     def _start_demo(self) -> None:
+        """Do what a new customer does the first time; later only start the agents again."""
         directory = self._state / "agents"
-        self._manage("demo", "--agents", str(directory), "--kube-port", str(self._kept["kube_port"]))
-        self._say("Demo organization is linked and scanned")
+        done = self._state / "demo.done"
+        if not done.exists():
+            self._manage("demo", "--agents", str(directory), "--kube-port", str(self._kept["kube_port"]))
+            self._say("Demo organization is linked and scanned")
         for path in sorted(directory.glob("*.json")):
             agent = json.loads(path.read_text())
             self._launch(f"agent-{path.stem}", [sys.executable, "-m", "agentapi.agent"], agent["env"])
         self._say("Agents are started")
-        self._manage("demo", "--wait-for-plans")
-        self._say("Every cluster has a plan; nothing happens before you approve one")
+        if not done.exists():
+            self._manage("demo", "--wait-for-plans")
+            self._say("Every cluster has a plan; nothing happens before you approve one")
+        done.touch()
 
     def _environment(self) -> dict[str, str]:
         server = self._postgres.ensure_running()

@@ -3,6 +3,7 @@
 import argparse
 import sys
 import time
+from decimal import Decimal
 from pathlib import Path
 
 from spotopt.tests.smoke.client import ROOT
@@ -17,7 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _options(arguments)
     begun = time.monotonic()
     instance = start(state=options.state, fleet=options.fleet, speed=options.speed, seed=options.seed)
-    road = Road(instance)
+    road = Road(instance, min_saving_percent=options.min_saving)
     road.say(f"instance ready after {time.monotonic() - begun:.1f} s")
     killer = Killer(road, seed=options.seed)
     if options.kill:
@@ -45,6 +46,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--speed", type=float, default=20, help="simulated seconds in one second")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--state", type=Path, default=ROOT / ".spotopt" / "smoke")
+    parser.add_argument("--min-saving", type=Decimal, default=Decimal(45), help="percent; less is a failure")
     parser.add_argument("--kill", action="store_true", help="kill each kind of process once in the middle")
     parser.add_argument("--break", dest="sabotage", choices=["ledger", "pdb"], help="the run must then fail")
     return parser.parse_args(arguments)

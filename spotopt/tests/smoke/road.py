@@ -30,6 +30,7 @@ class Road:
     """One run on one instance."""
 
     instance: Instance
+    min_saving_percent: Decimal = Decimal(45)
     say: Callable[[str], None] = _say
     meanwhile: Callable[[], None] | None = None
     """Called at each look while plans run; the fault runs kill processes here."""
@@ -145,6 +146,7 @@ class Road:
             booked_usd=Decimal(kpi["booked_usd"]),
             booked_until=kpi["booked_until"],
             plans=sorted(self.plans.values()),
+            min_saving_percent=self.min_saving_percent,
         )
 
     def _is_reporting(self, path: str) -> bool:

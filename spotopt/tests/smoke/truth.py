@@ -6,7 +6,6 @@ from typing import Any
 
 import httpx
 
-MIN_SAVING_PERCENT = Decimal(45)
 MAX_LEDGER_ERROR_PERCENT = Decimal(1)
 
 
@@ -60,7 +59,13 @@ class Before:
 
 
 def findings(
-    *, world: World, before: Before, booked_usd: Decimal, booked_until: str, plans: list[str]
+    *,
+    world: World,
+    before: Before,
+    booked_usd: Decimal,
+    booked_until: str,
+    plans: list[str],
+    min_saving_percent: Decimal,
 ) -> list[Finding]:
     """Return every line of the report; the run is good when all of them are."""
     after = world.usd_per_hour()
@@ -76,7 +81,7 @@ def findings(
         Finding("plans", ", ".join(plans), all(p in ("completed", "stopped") for p in plans)),
         Finding("cost before", f"${before.usd_per_hour:.4f}/h", is_good=True),
         Finding("cost after", f"${after:.4f}/h", is_good=True),
-        Finding("saving", f"{saving:.1f} %", saving >= MIN_SAVING_PERCENT),
+        Finding("saving", f"{saving:.1f} %", saving >= min_saving_percent),
         Finding("pods running before", str(before.pods_running), is_good=True),
         Finding("pods running after", f"{running} ({pending} pending)", running == before.pods_running),
         Finding("PDB violations", str(len(violations)), not violations),
