@@ -16,10 +16,11 @@ from statistics import median
 from typing import Any
 
 import boto3
+from django.db import connection
 
 from spotopt.bench.scratch import scratch_stores, simulated_aws
 
-ROUNDS = 7
+ROUNDS = 5
 CUSTOMER = "111122223333"
 HOME = "us-east-1"
 THREADS = 8
@@ -73,10 +74,15 @@ def measure(url: str) -> list[Result]:
 
     kept = _BareAws(role_arn, external_id)
     kept.scan()
-    return [
-        _compare("first", lambda: _BareAws(role_arn, external_id).scan(), first_product, before=forget),
-        _compare("again", kept.scan, scan),
-    ]
+    first = _compare("first", lambda: _BareAws(role_arn, external_id).scan(), first_product, before=forget)
+    _tidy()
+    return [first, _compare("again", kept.scan, scan)]
+
+
+def _tidy() -> None:
+    """Do now what PostgreSQL's autovacuum does in its own time: the first part deleted every row again."""
+    with connection.cursor() as cursor:
+        cursor.execute("VACUUM ANALYZE instances")
 
 
 def _compare(
@@ -123,8 +129,9 @@ class _BareAws:
         regions = [row["RegionName"] for row in self._home.describe_regions()["Regions"]]
         for region in regions:
             if region not in self._clients:
+                make: Callable[..., Any] = self._session.client
                 services = ("ec2", "autoscaling", "eks")
-                self._clients[region] = [self._session.client(name, region_name=region) for name in services]
+                self._clients[region] = [make(name, region_name=region) for name in services]
         with ThreadPoolExecutor(THREADS) as pool:
             return sum(pool.map(self._read, regions))
 
