@@ -139,9 +139,7 @@ def test_given_a_failure_when_reported_then_the_reason_is_kept(cluster, agent, m
     action = make_action(1)
     claim(cluster)
 
-    report(
-        cluster, action, "failed", error_code="eviction_blocked", error_message="web: no disruption allowed"
-    )
+    report(cluster, action, "failed", error_code="eviction_blocked", error_message="no disruption allowed")
 
     action.refresh_from_db()
     assert (action.status, action.error_code) == (Action.Status.FAILED, "eviction_blocked")
