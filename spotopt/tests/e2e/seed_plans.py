@@ -159,21 +159,22 @@ def _book(cluster: Cluster, plan: Plan, now: datetime) -> None:
     """Book twelve days of two removed nodes and one launched one."""
     top = now.replace(minute=0, second=0, microsecond=0)
     nodes = list(cluster.instances.all()[:3])
-    for hours in range(12 * 24):
-        start = top - timedelta(hours=hours)
-        for node, kind, usd in zip(
-            nodes, ("removed", "removed", "added"), ("0.384", "0.68", "-0.238"), strict=True
-        ):
-            SavingsEntry.objects.create(
-                organization=cluster.organization,
-                cluster=cluster,
-                plan_id=plan.pk,
-                instance=node,
-                kind=kind,
-                hour=start,
-                booked_from=start,
-                booked_until=min(now, start + timedelta(hours=1)),
-                usd_per_hour=abs(Decimal(usd)),
-                usd=Decimal(usd) * Decimal(str(round(1 + hours % 7 / 20, 2))),
-                formula="recorded price × measured hours",
-            )
+    kinds = (("removed", Decimal("0.384")), ("removed", Decimal("0.68")), ("added", Decimal("-0.238")))
+    hours = [top - timedelta(hours=back) for back in range(12 * 24)]
+    SavingsEntry.objects.bulk_create(
+        SavingsEntry(
+            organization=cluster.organization,
+            cluster=cluster,
+            plan_id=plan.pk,
+            instance=node,
+            kind=kind,
+            hour=hour,
+            booked_from=hour,
+            booked_until=min(now, hour + timedelta(hours=1)),
+            usd_per_hour=abs(usd),
+            usd=usd * Decimal(100 + 5 * (hour.hour % 7)) / 100,
+            formula="recorded price × measured hours",
+        )
+        for hour in hours
+        for node, (kind, usd) in zip(nodes, kinds, strict=True)
+    )
