@@ -1,6 +1,7 @@
 """A simulated AWS on loopback, and what a customer's administrator does in it."""
 
 import json
+import socket
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,7 +15,6 @@ from simulator.customer import create_stack
 from simulator.fleets import CUSTOMER, starting_fleet
 from simulator.machines import MachineRoom
 from simulator.market import Market
-from spotopt.management.embedded import free_port
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 PLATFORM = "999988887777"
@@ -96,7 +96,7 @@ def _client(url, service, region):
 
 def start_world(state_dir):
     """Start the AWS of the small fleet, its machines booted."""
-    room, market, port = MachineRoom(), Market(seed=7, data_dir=DATA), free_port()
+    room, market, port = MachineRoom(), Market(seed=7, data_dir=DATA), _free_port()
     server = AwsServer(
         room=room,
         market=market,
@@ -110,3 +110,9 @@ def start_world(state_dir):
     room.advance(Clock().now())
     server.start()
     return World(server, room, market, f"http://127.0.0.1:{port}")
+
+
+def _free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
