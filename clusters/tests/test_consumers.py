@@ -1,0 +1,71 @@
+import pytest
+import pytest_asyncio
+from asgiref.sync import sync_to_async
+from channels.testing import WebsocketCommunicator
+from django.conf import settings
+from django.db import connections
+from django.test import Client
+
+from accounts.models import Membership, Organization, User
+from spotopt.asgi import application
+from spotopt.core.live import announce
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.asyncio]
+
+
+@pytest_asyncio.fixture(autouse=True)
+async def _no_connection_stays():
+    yield
+    await sync_to_async(connections.close_all)()
+
+
+def team(name, email):
+    owner = User.objects.create_user(email, "Correct-horse-9")
+    organization = Organization.objects.create(name=name, slug=name.lower(), owner=owner)
+    Membership.objects.create(user=owner, organization=organization, role=Membership.Role.OWNER)
+    return organization
+
+
+def socket_of(user, *, origin="http://127.0.0.1"):
+    headers = [(b"origin", origin.encode()), (b"host", b"127.0.0.1")]
+    if user is not None:
+        client = Client()
+        client.force_login(user)
+        cookie = f"{settings.SESSION_COOKIE_NAME}={client.cookies[settings.SESSION_COOKIE_NAME].value}"
+        headers.append((b"cookie", cookie.encode()))
+    return WebsocketCommunicator(application, "/ws/live/", headers=headers)
+
+
+@sync_to_async
+def tell(organization):
+    announce(organization_id=organization.pk, topic="plan", plan_id="p1")
+
+
+async def test_given_two_organizations_when_one_is_told_then_only_its_own_socket_hears():
+    acme = await sync_to_async(team)("Acme", "alice@acme.test")
+    rival = await sync_to_async(team)("Rival", "mallory@rival.test")
+    ours = await sync_to_async(socket_of)(acme.owner)
+    theirs = await sync_to_async(socket_of)(rival.owner)
+    assert (await ours.connect())[0]
+    assert (await theirs.connect())[0]
+
+    await tell(acme)
+
+    assert await ours.receive_json_from(timeout=5) == {"topic": "plan", "plan_id": "p1"}
+    assert await theirs.receive_nothing(timeout=0.3)
+    await ours.disconnect()
+    await theirs.disconnect()
+
+
+async def test_given_nobody_when_the_socket_opens_then_it_is_closed_with_our_code():
+    socket = await sync_to_async(socket_of)(None)
+    await socket.connect()
+
+    assert await socket.receive_output(timeout=5) == {"type": "websocket.close", "code": 4401}
+
+
+async def test_given_a_foreign_origin_when_the_socket_opens_then_it_is_refused():
+    acme = await sync_to_async(team)("Acme", "alice@acme.test")
+    socket = await sync_to_async(socket_of)(acme.owner, origin="https://evil.test")
+
+    assert (await socket.connect())[0] is False
