@@ -8,8 +8,8 @@ from django.db import transaction
 from clusters.domain.back_off import next_back_off_seconds
 from clusters.domain.capacity import SPOTOPT_GROUP, FoundInstance, PoolRefusal
 from clusters.models import Action, Instance, NodeGroup, PoolState
-from clusters.services.ledger import requested_cpu_millis
 from clusters.selectors.market import price_of
+from clusters.services.ledger import requested_cpu_millis
 from spotopt.core.clock import utcnow
 
 

@@ -33,6 +33,13 @@ def _with(facts: ClusterFacts, node: NodeFacts) -> ClusterFacts:
     return replace(facts, nodes={**facts.nodes, node.instance_id: node})
 
 
+def _facts_with_unready(*numbers: int) -> ClusterFacts:
+    facts = _facts()
+    for number in numbers:
+        facts = _with(facts, _node(number, is_ready=False))
+    return facts
+
+
 TARGET = "i-00000000"
 
 
@@ -57,8 +64,7 @@ def test_given_a_healthy_cluster_when_judged_then_a_drain_may_go_ahead():
         (_with(_facts(), _node(0, launched_at=NOW - timedelta(minutes=4))), "node_too_young"),
         (_facts(disrupted=frozenset({"i-00000001", "i-00000002"})), "disruption_budget"),
         (_facts(3), "ready_floor"),
-        (_with(_with(_with(_facts(), _node(2, is_ready=False)), _node(4, is_ready=False)), _node(6, is_ready=False)),
-         "group_unready"),
+        (_facts_with_unready(2, 4, 6), "group_unready"),
     ],
 )  # fmt: skip
 def test_given_a_reason_not_to_when_judged_then_it_is_refused_by_name(facts, code):

@@ -182,6 +182,7 @@ REST_FRAMEWORK = {
     ],
     "EXCEPTION_HANDLER": "spotopt.core.problems.problem_handler",
     "COERCE_DECIMAL_TO_STRING": True,
+    "NUM_PROXIES": 0,
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
 }
 SIMPLE_JWT = {
@@ -198,6 +199,22 @@ SPECTACULAR_SETTINGS = {
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
+    "ENUM_NAME_OVERRIDES": {
+        "AccountStatus": "accounts.models.Account.Status",
+        "ActionStatus": "clusters.models.Action.Status",
+        "AgentKeyKind": "agentapi.models.APIKey.Kind",
+        "AgentStatus": "agentapi.models.AgentInstance.Status",
+        "AllocationStrategy": ["lowest_price", "capacity_optimized", "balanced"],
+        "CapacityType": "policies.models.NodeTemplate.CapacityType",
+        "ClusterStatus": "clusters.models.Cluster.Status",
+        "ExperimentTestType": "mlregistry.models.LabExperiment.TestType",
+        "JobStatus": "policies.models.OptimizationJob.Status",
+        "ModelStatus": "mlregistry.models.MLModel.Status",
+        "PlanStatus": "policies.models.Plan.Status",
+        "ScanStatus": "clusters.models.DiscoveryRun.Status",
+        "StepStatus": "policies.models.PlanStep.Status",
+        "TemplateStrategy": "policies.models.NodeTemplate.Strategy",
+    },
 }
 
 CELERY_BROKER_URL = REDIS_URL
