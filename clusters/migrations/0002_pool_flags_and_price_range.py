@@ -4,25 +4,24 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('clusters', '0001_initial'),
+        ("clusters", "0001_initial"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='poolstate',
-            name='flagged_until',
+            model_name="poolstate",
+            name="flagged_until",
             field=models.DateTimeField(blank=True, null=True),
         ),
         migrations.AddField(
-            model_name='price',
-            name='high_usd_per_hour',
+            model_name="price",
+            name="high_usd_per_hour",
             field=models.DecimalField(blank=True, decimal_places=6, max_digits=12, null=True),
         ),
         migrations.AddField(
-            model_name='price',
-            name='low_usd_per_hour',
+            model_name="price",
+            name="low_usd_per_hour",
             field=models.DecimalField(blank=True, decimal_places=6, max_digits=12, null=True),
         ),
     ]

@@ -4,25 +4,24 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('clusters', '0002_pool_flags_and_price_range'),
+        ("clusters", "0002_pool_flags_and_price_range"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='instance',
-            name='booking_ended_at',
+            model_name="instance",
+            name="booking_ended_at",
             field=models.DateTimeField(blank=True, null=True),
         ),
         migrations.AddField(
-            model_name='instance',
-            name='changed_by_plan_id',
+            model_name="instance",
+            name="changed_by_plan_id",
             field=models.UUIDField(blank=True, null=True),
         ),
         migrations.AddField(
-            model_name='instance',
-            name='requests_baseline_millis',
+            model_name="instance",
+            name="requests_baseline_millis",
             field=models.PositiveBigIntegerField(blank=True, null=True),
         ),
     ]

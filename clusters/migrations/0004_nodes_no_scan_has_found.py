@@ -5,20 +5,21 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('clusters', '0003_what_an_instance_saves'),
+        ("clusters", "0003_what_an_instance_saves"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='cluster',
-            name='unknown_nodes',
-            field=django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=400), blank=True, default=list, size=None),
+            model_name="cluster",
+            name="unknown_nodes",
+            field=django.contrib.postgres.fields.ArrayField(
+                base_field=models.CharField(max_length=400), blank=True, default=list, size=None
+            ),
         ),
         migrations.AddField(
-            model_name='cluster',
-            name='unknown_nodes_scan_at',
+            model_name="cluster",
+            name="unknown_nodes_scan_at",
             field=models.DateTimeField(blank=True, null=True),
         ),
     ]

@@ -4,28 +4,33 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('accounts', '0001_initial'),
-        ('clusters', '0004_nodes_no_scan_has_found'),
+        ("accounts", "0001_initial"),
+        ("clusters", "0004_nodes_no_scan_has_found"),
     ]
 
     operations = [
         migrations.RemoveConstraint(
-            model_name='cluster',
-            name='clusters_arn_once',
+            model_name="cluster",
+            name="clusters_arn_once",
         ),
         migrations.AlterField(
-            model_name='instance',
-            name='instance_id',
+            model_name="instance",
+            name="instance_id",
             field=models.CharField(db_index=True, max_length=20),
         ),
         migrations.AddConstraint(
-            model_name='cluster',
-            constraint=models.UniqueConstraint(condition=models.Q(('arn', ''), _negated=True), fields=('account', 'arn'), name='clusters_arn_once_per_account'),
+            model_name="cluster",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("arn", ""), _negated=True),
+                fields=("account", "arn"),
+                name="clusters_arn_once_per_account",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='instance',
-            constraint=models.UniqueConstraint(fields=('account', 'instance_id'), name='instances_once_per_account'),
+            model_name="instance",
+            constraint=models.UniqueConstraint(
+                fields=("account", "instance_id"), name="instances_once_per_account"
+            ),
         ),
     ]
