@@ -209,6 +209,8 @@ def _pod_faults(workload: Workload, rules: Rules) -> Iterator[str]:
         yield f"do_not_disrupt: {name} would be evicted"
     if not workload.controlled:
         yield f"bare_pod: {name} would be lost"
+    if workload.unmodelled:
+        yield f"unmodelled_rules: {name} may find no place that its rules allow"
     if workload.has_local_storage:
         yield f"local_storage: {name} would lose its data"
     if workload.budget_count > 1:

@@ -97,6 +97,9 @@ def undisruptable(workload: Workload, rules: Rules) -> tuple[Code, str] | None:
         return Code.DO_NOT_DISRUPT, f"{name} is marked do-not-disrupt."
     if not workload.controlled:
         return Code.BARE_POD, f"{name} has no controller that would start it again."
+    if workload.unmodelled:
+        rules_named = ", ".join(workload.unmodelled)
+        return Code.UNMODELLED_RULES, f"{name} has scheduling rules that are not planned with: {rules_named}."
     if workload.has_local_storage:
         return Code.LOCAL_STORAGE, f"{name} keeps data on the node's own disk."
     return _budget_reason(workload, name)

@@ -19,6 +19,7 @@ class Code(StrEnum):
     GROUP_UNHEALTHY = "group_unhealthy"
     UNKNOWN_PODS = "unknown_pods"
     PROTECTED_NAMESPACE = "protected_namespace"
+    UNMODELLED_RULES = "unmodelled_rules"
     DO_NOT_DISRUPT = "do_not_disrupt"
     BARE_POD = "bare_pod"
     LOCAL_STORAGE = "local_storage"

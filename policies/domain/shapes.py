@@ -119,6 +119,8 @@ class Workload:
     budget_count: int = 0
     """How many disruption budgets select its pods; the eviction API refuses more than one."""
     minimum_healthy: int = 0
+    unmodelled: tuple[str, ...] = ()
+    """Scheduling rules that none of these fields can say, such as ``pod_affinity``."""
     do_not_disrupt: bool = False
     has_local_storage: bool = False
     controlled: bool = True

@@ -1,7 +1,7 @@
 """Turn rows into what the optimizer sees: a frozen snapshot of a cluster, and the pools on offer."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -47,24 +47,52 @@ def cluster_snapshot(cluster_id: UUID) -> ClusterSnapshot:
         row.pk: row
         for row in WorkloadRow.objects.filter(cluster_id=cluster_id).exclude(kind=DAEMON_SET).order_by("key")
     }
-    names = {instance.pk: instance.node_name for instance in instances}
-    placements = tuple(
-        PlacedPods(
-            workload_id=rows[placed.workload_id].key, node_id=names[placed.instance_id], count=placed.count
-        )
-        for placed in Placement.objects.filter(workload__cluster_id=cluster_id).order_by("pk")
-        if placed.workload_id in rows and placed.instance_id in names
-    )
+    nodes = {instance.pk: instance for instance in instances}
+    placed = [
+        (rows[row.workload_id], nodes[row.instance_id], row.count)
+        for row in Placement.objects.filter(workload__cluster_id=cluster_id).order_by("pk")
+        if row.workload_id in rows and row.instance_id in nodes
+    ]
     return ClusterSnapshot(
         cluster_id=str(cluster_id),
         cluster_name=cluster.name,
         region=cluster.region,
         taken_at=cluster.snapshot_at,
         nodes=tuple(_node(instance) for instance in instances if _measured(instance)),
-        workloads=tuple(_workload(row) for row in rows.values()),
-        placements=placements,
+        workloads=tuple(_workloads(rows.values(), placed)),
+        placements=tuple(
+            PlacedPods(workload_id=_part(row, node.az), node_id=node.node_name, count=count)
+            for row, node, count in placed
+        ),
         pending={row.key: row.pending_replicas for row in rows.values() if row.pending_replicas},
     )
+
+
+def _is_split(row: WorkloadRow) -> bool:
+    """Tell whether the pods hold disks in different zones, so that each must stay in the zone it runs in."""
+    return bool(row.constraints.get("zonal_volumes")) and not row.constraints.get("pinned_zone")
+
+
+def _part(row: WorkloadRow, zone: str) -> str:
+    return f"{row.key}@{zone}" if _is_split(row) else row.key
+
+
+def _workloads(
+    rows: Iterable[WorkloadRow], placed: Iterable[tuple[WorkloadRow, Instance, int]]
+) -> Iterator[Workload]:
+    """Yield one workload for each row, and one for each zone where its disks bind the pods to zones."""
+    by_zone: dict[UUID, Counter[str]] = defaultdict(Counter)
+    for row, node, count in placed:
+        by_zone[row.pk][node.az] += count
+    for row in rows:
+        whole = _workload(row)
+        if not _is_split(row):
+            yield whole
+            continue
+        for zone, count in sorted(by_zone[row.pk].items()):
+            yield replace(whole, id=_part(row, zone), replicas=count, pinned_zone=zone, spread=())
+        if row.pending_replicas:
+            yield replace(whole, replicas=row.pending_replicas)
 
 
 def _measured(instance: Instance) -> bool:
@@ -127,6 +155,7 @@ def _workload(row: WorkloadRow) -> Workload:
         budget_allows=row.budget_allows,
         budget_count=row.budget_count,
         minimum_healthy=row.budget_minimum,
+        unmodelled=tuple(rules.get("unmodelled", ())),
         do_not_disrupt=rules.get("do_not_disrupt", False),
         has_local_storage=rules.get("has_local_storage", False),
         controlled=rules.get("controlled", True),

@@ -9,6 +9,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import OuterRef, Q, Subquery
 
 from accounts.domain import roles
+from accounts.models import Account
 from audit.models import AuditLog
 from audit.services import Subject, record
 from clusters.models import Cluster
@@ -45,7 +46,7 @@ def request_optimization(
     of five minutes after a run by hand).
     """
     roles.require_role(actor, roles.MEMBER)
-    cluster = Cluster.objects.filter(pk=cluster_id, removed_at__isnull=True).first()
+    cluster = Cluster.objects.select_related("account").filter(pk=cluster_id, removed_at__isnull=True).first()
     if cluster is None:
         raise NotFound("There is no such cluster.")
     _refuse_unless_ready(cluster, trigger)
@@ -83,7 +84,10 @@ def refresh_proposals() -> int:
         OptimizationJob.objects.filter(cluster=OuterRef("pk")).order_by("-created_at").values("created_at")
     )
     clusters = Cluster.objects.filter(
-        removed_at__isnull=True, maintenance_mode=False, snapshot_at__gte=utcnow() - REPORTING
+        removed_at__isnull=True,
+        maintenance_mode=False,
+        account__status=Account.Status.ACTIVE,
+        snapshot_at__gte=utcnow() - REPORTING,
     ).annotate(asked_at=Subquery(newest[:1]))
     due = clusters.filter(Q(asked_at__isnull=True) | Q(asked_at__lt=utcnow() - REFRESH_AFTER))
     asked = 0
@@ -102,6 +106,8 @@ def refresh_proposals() -> int:
 def _refuse_unless_ready(cluster: Cluster, trigger: str) -> None:
     if cluster.maintenance_mode:
         raise Conflict("The cluster is paused for maintenance; resume it first.", code="paused")
+    if cluster.account.status == Account.Status.DISCONNECTED:
+        raise Conflict("The AWS account is disconnected; link it again first.", code="account_disconnected")
     if cluster.snapshot_at is None:
         raise Conflict("The agent has not reported yet; connect it first.", code="agent_missing")
     if utcnow() - cluster.snapshot_at > REPORTING:
