@@ -14,7 +14,7 @@ run: install ## Start everything on this machine, against a simulated AWS
 	@$(BIN)/python manage.py up --speed $(SPEED) --port $(PORT)
 
 test: check browser ## Static checks and every test
-	$(BIN)/python -m pytest -n 2 --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
 
 check: install ## Format, lint, types, layers, templates, migrations, deployment
 	ruff format --check .

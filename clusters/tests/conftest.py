@@ -13,7 +13,7 @@ from spotopt.core.actor import Actor
 from spotopt.core.clock import utcnow
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # moto's state is global: one AWS in a process at a time
 def aws_server(tmp_path_factory):
     world = start_world(tmp_path_factory.mktemp("aws"))
     yield world

@@ -17,3 +17,8 @@ if "REDIS_URL" not in os.environ:
     atexit.register(_redis.wait)
     atexit.register(_redis.kill)
     os.environ["REDIS_URL"] = f"redis://127.0.0.1:{_port}/0"
+
+_worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+if _worker.startswith("gw"):  # emptying one worker's cache must not empty another's
+    _address, _, _ = os.environ["REDIS_URL"].rpartition("/")
+    os.environ["REDIS_URL"] = f"{_address}/{int(_worker.removeprefix('gw')) + 1}"

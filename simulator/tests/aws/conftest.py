@@ -87,7 +87,7 @@ def market() -> Market:
     return Market(seed=1, data_dir=DATA)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # one AWS in a process at a time: moto's state is global
 def world(market: Market, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

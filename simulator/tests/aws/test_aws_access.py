@@ -17,7 +17,7 @@ def refusal(call: Any, **parameters: Any) -> tuple[str, int]:
     return response["Error"]["Code"], response["ResponseMetadata"]["HTTPStatusCode"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def role(world: World) -> str:
     return create_role(world, "SpotOptimizerRole", external_id="ext-1")
 

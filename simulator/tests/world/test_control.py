@@ -28,6 +28,7 @@ def test_given_a_world_when_asked_then_the_status_counts_nodes_and_pods(control)
             "nodes_ready": 3,
             "nodes_total": 3,
             "pods_running": 6,
+            "daemon_pods_running": 0,
             "pods_pending": 0,
         }
     ]
