@@ -1,6 +1,8 @@
 """Serve seeded rows from a database of their own: ``python -m spotopt.tests.e2e.serve PORT [--large]``."""
 
 import os
+import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -19,13 +21,15 @@ def main(port: int, *, is_large: bool) -> None:
     name = f"spotopt_e2e_{os.getpid()}"
     server = EmbeddedPostgres(_STORES / "postgres", stops_with_last_user=True).ensure_running()
     redis_port = free_port()
-    redis = start_redis(_STORES / f"redis-e2e-{os.getpid()}", redis_port)
+    directory = _STORES / f"redis-e2e-{os.getpid()}"
+    redis = start_redis(directory, redis_port)
     os.environ |= {
         "DATABASE_URL": database_url(server, name),
         "REDIS_URL": f"redis://127.0.0.1:{redis_port}/0",
         "DJANGO_SETTINGS_MODULE": "spotopt.settings.test",
         "SITE_URL": f"http://127.0.0.1:{port}",
     }
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it again after its shutdown
     _command(server, f'CREATE DATABASE "{name}"')
     try:
         _serve(port, is_large=is_large)
@@ -33,6 +37,7 @@ def main(port: int, *, is_large: bool) -> None:
         _command(server, f'DROP DATABASE "{name}" WITH (FORCE)')
         redis.kill()
         redis.wait()
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _serve(port: int, *, is_large: bool) -> None:
