@@ -9,6 +9,7 @@ from itertools import chain
 from typing import Any, Protocol
 
 from simulator.bill import STARTING
+from simulator.kube.disruption import reconcile_budgets
 from simulator.kube.podindex import controller_of, is_active, is_healthy
 from simulator.kube.quantities import instant
 from simulator.kube.rbac import ADMIN, AGENT, RIGHTSIZING_AGENT, VIEWER, token_of
@@ -169,9 +170,10 @@ class Control:
             except (ValueError, TypeError) as error:
                 raise ControlError(HTTPStatus.BAD_REQUEST, str(error)) from error
         for each in self._world.clusters.values():
-            each.cluster.enforces_budgets = bool(
-                changes.get("pdb_enforcement", each.cluster.enforces_budgets)
-            )
+            enforced = bool(changes.get("pdb_enforcement", each.cluster.enforces_budgets))
+            if enforced != each.cluster.enforces_budgets:
+                each.cluster.enforces_budgets = enforced
+                reconcile_budgets(each.cluster)
         kube = self._world.kube_faults
         kube.error_rate = float(changes.get("kube", {}).get("error_rate", kube.error_rate))
         kube.codes = tuple(changes.get("kube", {}).get("codes", kube.codes))

@@ -21,6 +21,8 @@ def reconcile_budget(cluster: Cluster, namespace: str, name: str) -> None:
     pods = _pods_of(cluster, budget)
     healthy = sum(map(is_healthy, pods))
     expected, desired = _demand(cluster, budget["spec"], pods)
+    if not cluster.enforces_budgets:  # a platform without the check: it neither counts nor refuses
+        desired = 0
     allowed = max(0, healthy - desired) if expected > 0 else 0
     status: Body = {
         "observedGeneration": budget["metadata"].get("generation", 1),
@@ -35,6 +37,12 @@ def reconcile_budget(cluster: Cluster, namespace: str, name: str) -> None:
     status["conditions"][0].setdefault("message", "")
     if status != budget.get("status"):
         cluster.store.put("poddisruptionbudgets", budget | {"status": status})
+
+
+def reconcile_budgets(cluster: Cluster) -> None:
+    """Write the status of every budget anew, as after a change of what the platform enforces."""
+    for budget in list(cluster.store.bodies("poddisruptionbudgets")):
+        reconcile_budget(cluster, budget["metadata"]["namespace"], budget["metadata"]["name"])
 
 
 def _pods_of(cluster: Cluster, budget: Body) -> list[Body]:

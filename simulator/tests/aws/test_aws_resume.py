@@ -31,7 +31,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
     def begin() -> tuple[subprocess.Popen[str], World]:
         command = [sys.executable, "-m", "simulator.tests.aws.living", str(tmp_path), str(port)]
-        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)  # noqa: S603
+        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
         processes.append(process)
         assert process.stdout is not None
         assert float(process.stdout.readline()) < 5

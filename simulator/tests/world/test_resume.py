@@ -143,9 +143,7 @@ class Process:
         command += ["--aws-port", str(self._aws), "--kube-port", str(self.kube)]
         clock = {"wall": time.time(), "origin": time.time(), "rate": 30}
         environment = os.environ | {"SPOTOPT_CLOCK": json.dumps(clock)}
-        self.process = subprocess.Popen(  # noqa: S603 - our own command
-            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
-        )
+        self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
 
     def wait_until_ready(self):
         line = self.process.stdout.readline()

@@ -33,7 +33,7 @@ def server(tmp_path_factory):
         name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "REDIS_URL")
     }
     with log.open("wb") as output:
-        process = subprocess.Popen(  # noqa: S603  # our own module
+        process = subprocess.Popen(  # our own module
             [sys.executable, "-m", "spotopt.tests.e2e.serve", str(port)],
             cwd=ROOT,
             env=inherited,

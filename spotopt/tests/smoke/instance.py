@@ -68,7 +68,7 @@ def start(*, state: Path, fleet: str, speed: float, seed: int) -> Instance:
     }
     environment["DJANGO_SETTINGS_MODULE"] = "spotopt.settings.dev"
     with log.open("wb") as output:
-        process = subprocess.Popen(  # noqa: S603  # our own command
+        process = subprocess.Popen(  # our own command
             [sys.executable, "manage.py", "up", *options, "--speed", str(speed), "--no-demo"],
             cwd=ROOT, env=environment, stdout=output, stderr=output, stdin=subprocess.DEVNULL,
         )  # fmt: skip

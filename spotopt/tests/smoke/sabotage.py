@@ -28,7 +28,7 @@ def corrupt_ledger(road: Road) -> None:
 
 
 def drop_pdb_checks(road: Road) -> None:
-    """Have the simulated API server evict whatever it is asked to, budgets or not."""
+    """Have the simulated platform neither count nor enforce disruption budgets; its records still do."""
     road.world.order("faults", {"pdb_enforcement": False})
 
 
