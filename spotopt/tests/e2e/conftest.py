@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from spotopt.management.embedded import free_port
+from spotopt.tests.e2e.browser import find
 from spotopt.tests.e2e.seed import PASSWORD
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -64,7 +64,8 @@ def _wait(address, process, log):
 @pytest.fixture(scope="module")
 def chromium():
     """Chromium from the PATH, else Playwright's own."""
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    found = find()
+    assert found is not None, "No Chromium: run `make browser`."
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=found, args=list(ARGUMENTS))
         yield launched
