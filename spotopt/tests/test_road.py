@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SPEED, SAVING = "20", "10"
+SPEED, SAVING = "10", "10"
 RUN_SECONDS = 900
 
 
