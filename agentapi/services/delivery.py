@@ -19,7 +19,6 @@ REDELIVER_AFTER = timedelta(seconds=60)
 """A command that the agent does not know of after this long never reached it."""
 
 
-@transaction.atomic
 def claim(*, cluster_id: UUID, request: protocol.Claim) -> tuple[protocol.Command, ...]:
     """Give the agent its pending actions as signed commands, oldest first; each is given out once.
 
@@ -28,8 +27,13 @@ def claim(*, cluster_id: UUID, request: protocol.Claim) -> tuple[protocol.Comman
     """
     presence.require_leader(cluster_id=cluster_id, agent_id=request.agent_id)
     lost = _lost(cluster_id, request)
-    claimed = actions.claim_for_agent(cluster_id=cluster_id, agent_id=request.agent_id, limit=request.limit)
-    return (*lost, *(_deliver(action, request.agent_id) for action in claimed))
+    claimed = actions.claim_for_agent(
+        cluster_id=cluster_id,
+        agent_id=request.agent_id,
+        deliver=lambda action: _deliver(action, request.agent_id),
+        limit=request.limit,
+    )
+    return (*lost, *claimed)
 
 
 def store_result(*, cluster_id: UUID, action_id: UUID, result: protocol.Result) -> AgentAction:

@@ -26,7 +26,7 @@ Status = AgentInstance.Status
 @transaction.atomic
 def register(*, key: APIKey, registration: protocol.Registration, actor: Actor) -> protocol.Registered:
     """Make the agent its cluster's only one; a bootstrap key is exchanged for a long-lived one."""
-    cluster = Cluster.objects.select_for_update(of=("self",)).get(pk=key.cluster_id)
+    cluster = Cluster.objects.select_for_update(of=("self",), no_key=True).get(pk=key.cluster_id)
     token = ""
     if key.kind == APIKey.Kind.BOOTSTRAP:
         token = keys.exchange(key_id=key.pk, cluster=cluster, actor=actor).token

@@ -40,6 +40,8 @@ _LIFETIME = timedelta(minutes=5)
 AGENT_LEASE = timedelta(minutes=5)
 ACTUATOR_LEASE = timedelta(minutes=2)
 """After this long without a report an AWS action is taken over; its client token makes that safe."""
+ACTUATION_PATIENCE = timedelta(minutes=30)
+"""How long after its expiry a running AWS action may still be tried, while AWS throttles or is unreachable."""
 
 
 def may_move(current: str, following: str) -> bool:

@@ -13,24 +13,35 @@ from spotopt.core.clock import utcnow
 ALIVE = (Instance.State.PENDING, Instance.State.RUNNING)
 
 
-def cluster_facts(cluster_id: UUID, *, excluding_action: UUID | None = None) -> ClusterFacts:
-    """Return the facts about a cluster, leaving one action's own effect out of the disrupted set."""
+def cluster_facts(
+    cluster_id: UUID, *, excluding_action: UUID | None = None, with_nodes: bool = True
+) -> ClusterFacts:
+    """Return the facts about a cluster, leaving one action's own effect out of the disrupted set.
+
+    ``with_nodes=False`` reads the switches alone: enough for acts that disrupt nothing.
+    """
     cluster = Cluster.objects.get(pk=cluster_id)
-    nodes = _nodes(cluster_id)
-    targets = (
-        Action.objects.filter(cluster_id=cluster_id, status__in=OPEN, kind__in=DISRUPTIVE)
-        .exclude(Q(pk=excluding_action) if excluding_action else Q(pk__in=[]))
-        .values_list("params__instance_id", flat=True)
-    )
-    cordoned = {node.instance_id for node in nodes.values() if node.is_cordoned}
+    nodes = _nodes(cluster_id) if with_nodes else {}
     return ClusterFacts(
         now=utcnow(),
         safe_mode=platform.get_safe_mode(),
         is_paused=cluster.maintenance_mode,
         snapshot_at=cluster.snapshot_at,
         nodes=nodes,
-        disrupted=frozenset(cordoned | (set(targets) & nodes.keys())),
+        disrupted=_disrupted(cluster_id, nodes, excluding_action) if nodes else frozenset(),
     )
+
+
+def _disrupted(
+    cluster_id: UUID, nodes: dict[str, NodeFacts], excluding_action: UUID | None
+) -> frozenset[str]:
+    targets = (
+        Action.objects.filter(cluster_id=cluster_id, status__in=OPEN, kind__in=DISRUPTIVE)
+        .exclude(Q(pk=excluding_action) if excluding_action else Q(pk__in=[]))
+        .values_list("params__instance_id", flat=True)
+    )
+    cordoned = {node.instance_id for node in nodes.values() if node.is_cordoned}
+    return frozenset(cordoned | (set(targets) & nodes.keys()))
 
 
 def _nodes(cluster_id: UUID) -> dict[str, NodeFacts]:

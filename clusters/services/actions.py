@@ -1,7 +1,8 @@
 """Request, claim and report actions: the only road by which anything is changed."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
+from typing import TypeVar
 from uuid import UUID
 
 from django.db import transaction
@@ -20,6 +21,7 @@ from spotopt.core.live import announce
 from spotopt.core.queue import enqueue
 
 Params = Mapping[str, object]
+Delivery = TypeVar("Delivery")
 
 
 def request_action(
@@ -41,30 +43,39 @@ def request_action(
     known = Action.objects.filter(idempotency_key=idempotency_key).first()
     if known is not None:
         return known
-    verdict = judge(
+    action = Action(
+        organization_id=cluster.organization_id,
+        cluster=cluster,
         kind=kind,
-        instance_id=str(params.get("instance_id", "")),
+        route=rules.ROUTES[kind],
+        target=target,
+        params=dict(params),
+        reason=reason[:500],
+        requested_by=actor.label,
+        plan_id=plan_id,
+        idempotency_key=idempotency_key,
         is_voluntary=is_voluntary,
-        facts=cluster_facts(cluster.pk),
+        expires_at=utcnow() + rules.lifetime(kind),
     )
+    require_allowed(action)
+    return _queue(action, actor)
+
+
+def require_allowed(action: Action) -> None:
+    """Raise GuardrailViolated, with ``code``, when the safety floor forbids the action now."""
+    verdict = _judge(action)
     if verdict is not None:
         raise GuardrailViolated(verdict.reason, code=verdict.code)
-    return _queue(
-        Action(
-            organization_id=cluster.organization_id,
-            cluster=cluster,
-            kind=kind,
-            route=rules.ROUTES[kind],
-            target=target,
-            params=dict(params),
-            reason=reason[:500],
-            requested_by=actor.label,
-            plan_id=plan_id,
-            idempotency_key=idempotency_key,
-            is_voluntary=is_voluntary,
-            expires_at=utcnow() + rules.lifetime(kind),
+
+
+def _judge(action: Action) -> Verdict | None:
+    return judge(
+        kind=action.kind,
+        instance_id=str(action.params.get("instance_id", "")),
+        is_voluntary=action.is_voluntary,
+        facts=cluster_facts(
+            action.cluster_id, excluding_action=action.pk, with_nodes=action.kind in rules.DISRUPTIVE
         ),
-        actor,
     )
 
 
@@ -104,15 +115,24 @@ _COPIED = (
 )
 
 
-def claim_for_agent(*, cluster_id: UUID, agent_id: str, limit: int = 10) -> list[Action]:
-    """Give the agent its oldest pending actions, each to one caller only.
+def claim_for_agent(
+    *, cluster_id: UUID, agent_id: str, deliver: Callable[[Action], Delivery], limit: int = 10
+) -> list[Delivery]:
+    """Give the agent its oldest pending actions, each to one caller only; return what ``deliver`` made.
 
-    Each is judged again on fresh state; what the safety floor forbids now is marked refused instead.
+    Each is judged again on fresh state; what the safety floor forbids now is marked refused instead. Each
+    is claimed and delivered in a transaction of its own: a refusal locks the record until the commit, and
+    nobody may wait for another action meanwhile.
     """
     waiting = Action.objects.filter(
         cluster_id=cluster_id, route=Action.Route.AGENT, status=Action.Status.PENDING, expires_at__gt=utcnow()
     ).order_by("created_at")[:limit]
-    return [action for action in waiting if claim(action=action, claimed_by=agent_id)]
+    deliveries = []
+    for action in waiting:
+        with transaction.atomic():
+            if claim(action=action, claimed_by=agent_id):
+                deliveries.append(deliver(action))
+    return deliveries
 
 
 def claim_for_actuator(*, action_id: UUID, worker: str) -> Action | None:
@@ -139,12 +159,7 @@ def claim(*, action: Action, claimed_by: str) -> bool:
     )
     if not claimed:
         return False
-    verdict = judge(
-        kind=action.kind,
-        instance_id=str(action.params.get("instance_id", "")),
-        is_voluntary=action.is_voluntary,
-        facts=cluster_facts(action.cluster_id, excluding_action=action.pk),
-    )
+    verdict = _judge(action)
     action.refresh_from_db()
     if verdict is not None:
         _refuse(action, verdict)
@@ -232,20 +247,34 @@ def finish(
     _tell(action, actor, status, sentence, after=dict(result or {}), usd_per_hour=usd_per_hour)
 
 
+@transaction.atomic
 def cancel_pending(*, plan_id: UUID, actor: Actor) -> int:
-    """Cancel the plan's actions that nobody has claimed yet; return how many."""
-    waiting = Action.objects.filter(plan_id=plan_id, status=Action.Status.PENDING)
+    """Cancel the plan's actions that nobody has claimed yet; return how many.
+
+    One that is being claimed at this moment counts as claimed: its claim may be waiting for our transaction.
+    """
+    waiting = list(
+        Action.objects.select_for_update(of=("self",), skip_locked=True).filter(
+            plan_id=plan_id, status=Action.Status.PENDING
+        )
+    )
     for action in waiting:
         finish(action=action, status=Action.Status.CANCELLED, actor=actor)
     return len(waiting)
 
 
 def reap(*, organization_id: UUID) -> int:
-    """Close what nobody will finish: pending actions past their expiry, agent claims past their lease."""
+    """Close what nobody will finish: what was never claimed in time, and claims without a report.
+
+    An agent is given its lease. An AWS action is taken over by other workers and only closed when none of
+    them came to an end within ``ACTUATION_PATIENCE`` of its expiry.
+    """
     now = utcnow()
+    running = Q(status=Action.Status.RUNNING)
     overdue = Action.objects.filter(
         Q(status=Action.Status.PENDING, expires_at__lte=now)
-        | Q(status=Action.Status.RUNNING, route=Action.Route.AGENT, lease_until__lte=now)
+        | running & Q(route=Action.Route.AGENT, lease_until__lte=now)
+        | running & Q(route=Action.Route.AWS, expires_at__lte=now - rules.ACTUATION_PATIENCE)
     )
     system = Actor.system(organization_id)
     count = 0
@@ -259,7 +288,7 @@ def reap(*, organization_id: UUID) -> int:
                 error_code="expired" if waiting else "lease_expired",
                 error_message="Nobody claimed it in time."
                 if waiting
-                else "The agent stopped reporting on it.",
+                else "Its executor stopped reporting on it.",
             )
         except Conflict:
             continue  # its executor was faster than the reaper

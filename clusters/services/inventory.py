@@ -64,7 +64,7 @@ def record_heartbeat(*, cluster_id: UUID, agent_version: str) -> None:
 
 
 def _locked(cluster_id: UUID) -> Cluster:
-    cluster = Cluster.objects.select_for_update(of=("self",)).filter(pk=cluster_id).first()
+    cluster = Cluster.objects.select_for_update(of=("self",), no_key=True).filter(pk=cluster_id).first()
     if cluster is None:
         raise NotFound("There is no such cluster.")
     return cluster

@@ -83,7 +83,10 @@ def test_given_eight_threads_when_they_claim_at_once_then_each_action_has_one_ho
         try:
             with tenant(acme.pk):
                 return [
-                    str(a.pk) for a in actions.claim_for_agent(cluster_id=row.pk, agent_id=f"agent-{agent}")
+                    str(a.pk)
+                    for a in actions.claim_for_agent(
+                        cluster_id=row.pk, agent_id=f"agent-{agent}", deliver=lambda each: each
+                    )
                 ]
         finally:
             connection.close()
@@ -98,7 +101,7 @@ def test_given_safe_mode_thrown_after_the_request_when_claimed_then_it_is_refuse
     action = _request(cluster)
     platform.set_safe_mode(actor=Actor.system(None), value="on")
 
-    assert actions.claim_for_agent(cluster_id=cluster.pk, agent_id="a") == []
+    assert actions.claim_for_agent(cluster_id=cluster.pk, agent_id="a", deliver=str) == []
 
     action.refresh_from_db()
     assert (action.status, action.error_code) == (Action.Status.REFUSED, "safe_mode")

@@ -43,7 +43,9 @@ class Executor:
         """Execute every waiting action, let the agent report, and tell the time."""
         self.clock.shift(timedelta(seconds=SECONDS_BETWEEN_TICKS))
         if not self.is_silent:
-            for action in actions.claim_for_agent(cluster_id=self.cluster.pk, agent_id="agent", limit=100):
+            for action in actions.claim_for_agent(
+                cluster_id=self.cluster.pk, agent_id="agent", deliver=lambda each: each, limit=100
+            ):
                 self._do(action)
         for action in Action.objects.filter(route="aws", status="pending"):
             if actions.claim_for_actuator(action_id=action.pk, worker="worker"):
