@@ -53,9 +53,12 @@ class Verdict:
 
 def judge(*, kind: str, instance_id: str, is_voluntary: bool, facts: ClusterFacts) -> Verdict | None:
     """Return the first guardrail that forbids the action now, or None when it may go ahead."""
-    return _switches(is_voluntary, facts) or (
-        _disruption(kind, instance_id, facts) if is_voluntary and kind in DISRUPTIVE else None
-    )
+    verdict = _switches(is_voluntary, facts)
+    if verdict is None and is_voluntary and kind in DISRUPTIVE:
+        verdict = _disruption(instance_id, facts)
+    if verdict is None and kind == "terminate_instance":
+        verdict = _termination(instance_id, is_voluntary, facts)
+    return verdict
 
 
 def disruption_cap(nodes: int) -> int:
@@ -73,7 +76,19 @@ def _switches(is_voluntary: bool, facts: ClusterFacts) -> Verdict | None:
     return None
 
 
-def _disruption(kind: str, instance_id: str, facts: ClusterFacts) -> Verdict | None:
+def _termination(instance_id: str, is_voluntary: bool, facts: ClusterFacts) -> Verdict | None:
+    """Refuse to take a node away from its pods, clean-up included, or from pods that may still come."""
+    node = facts.nodes.get(instance_id)
+    if node is None:
+        return None
+    if node.pods:
+        return Verdict("node_not_empty", f"{node.pods} pods still run on the node.")
+    if is_voluntary and not node.is_cordoned:
+        return Verdict("node_not_cordoned", "The node is open: pods may have come since the newest report.")
+    return None
+
+
+def _disruption(instance_id: str, facts: ClusterFacts) -> Verdict | None:
     if facts.snapshot_at is None or facts.now - facts.snapshot_at > MAX_SNAPSHOT_AGE:
         return Verdict(
             "stale_snapshot", "The agent has not reported for three minutes; nothing is disrupted blindly."
@@ -83,8 +98,6 @@ def _disruption(kind: str, instance_id: str, facts: ClusterFacts) -> Verdict | N
         return Verdict("node_unknown", "The node is not in the newest report.")
     if facts.now - node.launched_at < MIN_NODE_AGE:
         return Verdict("node_too_young", "The node is younger than five minutes.")
-    if kind == "terminate_instance" and node.pods:
-        return Verdict("node_not_empty", f"{node.pods} pods still run on the node.")
     return _budget(instance_id, node, facts)
 
 

@@ -78,6 +78,20 @@ def test_given_pods_on_the_node_when_asked_to_terminate_it_then_it_is_refused():
     assert _code(facts, "drain_node") is None
 
 
+def test_given_pods_on_the_node_when_clean_up_asks_to_terminate_it_then_it_is_refused_too():
+    facts = _with(_facts(), _node(0, pods=2))
+
+    assert _code(facts, "terminate_instance", is_voluntary=False) == "node_not_empty"
+    assert _code(_facts(nodes={}), "terminate_instance", is_voluntary=False) is None
+
+
+def test_given_an_open_node_when_asked_to_terminate_it_then_pods_may_have_come_and_it_is_refused():
+    cordoned = _with(_facts(), _node(0, is_cordoned=True))
+
+    assert _code(_facts(), "terminate_instance") == "node_not_cordoned"
+    assert _code(cordoned, "terminate_instance") is None
+
+
 @pytest.mark.parametrize("switch", [{"safe_mode": "on"}, {"is_paused": True}, {"snapshot_at": None}])
 def test_given_a_switch_when_the_act_is_not_voluntary_then_it_passes(switch):
     assert _code(_facts(**switch), is_voluntary=False) is None
