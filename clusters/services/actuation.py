@@ -14,7 +14,7 @@ from clusters.models import Action, Instance, NodeGroup
 from clusters.services import actions, nodes
 from spotopt.core.actor import Actor
 from spotopt.core.clock import utcnow
-from spotopt.core.errors import Conflict
+from spotopt.core.errors import Conflict, GuardrailViolated
 
 RETRY_AFTER = timedelta(seconds=15)
 _UNCERTAIN = (AwsThrottled, AwsTimeout, AwsUnreachable)
@@ -30,6 +30,8 @@ class Outcome:
     error_code: str = ""
     error_message: str = ""
     usd_per_hour: Decimal | None = None
+    is_refused: bool = False
+    """The safety floor forbade it after the claim, before AWS was asked to change anything."""
 
 
 def actuate(*, action_id: UUID, worker: str) -> str:
@@ -45,6 +47,9 @@ def actuate(*, action_id: UUID, worker: str) -> str:
         outcome = _EXECUTORS[action.kind](action, session)
     except _UNCERTAIN as error:
         return _try_again_later(action, error)
+    except GuardrailViolated as refusal:
+        code = str(refusal.extra["code"])
+        outcome = Outcome(is_success=False, is_refused=True, error_code=code, error_message=refusal.detail)
     except AwsError as error:
         outcome = Outcome(is_success=False, error_code=error.code, error_message=error.detail)
     return _close(action, outcome)
@@ -60,11 +65,13 @@ def waiting_actions() -> list[UUID]:
 
 
 def _close(action: Action, outcome: Outcome) -> str:
+    if not _holds(action):
+        return "skipped"  # a worker that took over records how it ends
     status = Action.Status.SUCCEEDED if outcome.is_success else Action.Status.FAILED
     try:
         actions.finish(
             action=action,
-            status=status,
+            status=Action.Status.REFUSED if outcome.is_refused else status,
             actor=Actor.system(action.organization_id, "AWS actuator"),
             result=outcome.result,
             error_code=outcome.error_code,
@@ -72,12 +79,18 @@ def _close(action: Action, outcome: Outcome) -> str:
             usd_per_hour=outcome.usd_per_hour,
         )
     except Conflict:
-        action.refresh_from_db()  # a worker that took over was faster; what it recorded stands
+        action.refresh_from_db()  # somebody was faster; what they recorded stands
     return str(action.status)
 
 
+def _holds(action: Action) -> bool:
+    return Action.objects.filter(
+        pk=action.pk, status=Action.Status.RUNNING, claimed_by=action.claimed_by
+    ).exists()
+
+
 def _try_again_later(action: Action, error: AwsError) -> str:
-    Action.objects.filter(pk=action.pk, status=Action.Status.RUNNING).update(
+    Action.objects.filter(pk=action.pk, status=Action.Status.RUNNING, claimed_by=action.claimed_by).update(
         lease_until=utcnow() + RETRY_AFTER, error_code=error.code[:100], error_message=error.detail[:1024]
     )
     return "waiting"
@@ -95,6 +108,7 @@ def _launch(action: Action, session: RegionSession) -> Outcome:
         return Outcome(
             is_success=False, error_code="expired", error_message="AWS never confirmed the launch."
         )
+    actions.require_allowed(action)
     template_group = _template_group(action)
     if template_group is None:
         message = "No node group of the cluster has a launch template to launch from."
@@ -160,6 +174,9 @@ def _tags(action: Action) -> dict[str, str]:
 
 def _launched(action: Action, found: FoundInstance) -> Outcome:
     row = nodes.record_launch(action=action, found=found)
+    if found.state == Instance.State.TERMINATED:
+        message = f"AWS took {found.instance_id} back at once. {found.end_reason}".strip()
+        return Outcome(is_success=False, error_code="interrupted", error_message=message)
     return Outcome(
         is_success=True,
         result={
@@ -184,34 +201,36 @@ def _terminate(action: Action, session: RegionSession) -> Outcome:
     except ResourceMissing:
         return _terminated(action, instance_id, "AWS no longer knows the instance.")
     if found.state == "terminated":
-        return _terminated(action, instance_id, "It was terminated already.")
+        return _terminated(action, instance_id, "It was terminated already.", found.end_reason)
     if found.cluster_name != action.cluster.name:
         message = (
             f"The instance belongs to {found.cluster_name or 'no cluster'}, not to {action.cluster.name}."
         )
         return Outcome(is_success=False, error_code="foreign_instance", error_message=message)
+    actions.require_allowed(action)
     kind, name = found.group_key
     if kind == "asg":
-        _leave_group(session, autoscaling.describe_group(session, name=name), instance_id)
+        _leave_group(action, session, autoscaling.describe_group(session, name=name), instance_id)
     else:
         ec2.terminate(session=session, instance_id=instance_id)
     return _terminated(action, instance_id, "")
 
 
-def _leave_group(session: RegionSession, group: ScalingGroup, instance_id: str) -> None:
+def _leave_group(action: Action, session: RegionSession, group: ScalingGroup, instance_id: str) -> None:
     """Take the member out and ask for one less; lower the minimum first where it forbids that."""
     if instance_id not in group.instance_ids:
         ec2.terminate(session=session, instance_id=instance_id)
         return
     if group.desired - 1 < group.min_size:
-        nodes.record_lowered_minimum(group_name=group.name, minimum=group.min_size)
+        nodes.record_lowered_minimum(cluster=action.cluster, group_name=group.name, minimum=group.min_size)
         autoscaling.set_sizes(session=session, group_name=group.name, minimum=group.desired - 1)
     autoscaling.terminate_in_group(session=session, instance_id=instance_id, decrement=True)
 
 
-def _terminated(action: Action, instance_id: str, note: str) -> Outcome:
-    row: Instance | None = nodes.record_termination(action=action, instance_id=instance_id)
-    price = row.price if row is not None else None
+def _terminated(action: Action, instance_id: str, note: str, end_reason: str = "") -> Outcome:
+    row = nodes.record_termination(action=action, instance_id=instance_id, end_reason=end_reason)
+    is_ours = row is not None and row.changed_by_plan_id is not None
+    price = row.price if row is not None and is_ours else None
     return Outcome(is_success=True, result={"instance_id": instance_id, "note": note}, usd_per_hour=price)
 
 

@@ -5,9 +5,9 @@ from datetime import timedelta
 
 from django.db import transaction
 
-from clusters.domain.back_off import next_back_off_seconds
+from clusters.domain.back_off import FORGOTTEN_AFTER, next_back_off_seconds
 from clusters.domain.capacity import SPOTOPT_GROUP, FoundInstance, PoolRefusal
-from clusters.models import Action, Instance, NodeGroup, PoolState
+from clusters.models import Action, Cluster, Instance, NodeGroup, PoolState
 from clusters.selectors.market import price_of
 from clusters.services.ledger import requested_cpu_millis
 from spotopt.core.clock import utcnow
@@ -17,6 +17,7 @@ from spotopt.core.clock import utcnow
 def record_launch(*, action: Action, found: FoundInstance) -> Instance:
     """Return the row of an instance that an action launched, made or completed."""
     cluster = action.cluster
+    is_over = found.state == Instance.State.TERMINATED
     group, _ = NodeGroup.objects.get_or_create(
         organization_id=cluster.organization_id,
         cluster=cluster,
@@ -30,10 +31,10 @@ def record_launch(*, action: Action, found: FoundInstance) -> Instance:
         capacity_type=found.lifecycle,
     )
     row, _ = Instance.objects.update_or_create(
+        account_id=cluster.account_id,
         instance_id=found.instance_id,
         defaults={
             "organization_id": cluster.organization_id,
-            "account_id": cluster.account_id,
             "cluster": cluster,
             "node_group": group,
             "instance_type": found.instance_type,
@@ -42,6 +43,8 @@ def record_launch(*, action: Action, found: FoundInstance) -> Instance:
             "az": found.az,
             "az_id": found.az_id,
             "state": found.state,
+            "terminated_at": (found.ended_at or utcnow()) if is_over else None,
+            "termination_reason": found.end_reason[:255] if is_over else "",
             "price": quote.usd_per_hour if quote else None,
             "launched_at": found.launched_at,
             "launch_action_id": action.pk,
@@ -54,16 +57,26 @@ def record_launch(*, action: Action, found: FoundInstance) -> Instance:
 
 
 @transaction.atomic
-def record_termination(*, action: Action, instance_id: str) -> Instance | None:
-    """Mark the instance terminated and return its row; None when no scan ever saw it."""
-    row = Instance.objects.select_for_update(of=("self",)).filter(instance_id=instance_id).first()
+def record_termination(*, action: Action, instance_id: str, end_reason: str = "") -> Instance | None:
+    """Mark the instance terminated and return its row; None when no scan ever saw it.
+
+    What AWS took away by itself, as ``end_reason`` or an earlier scan says, is no saving of ours.
+    """
+    row = (
+        Instance.objects.select_for_update(of=("self",), no_key=True)
+        .filter(account_id=action.cluster.account_id, instance_id=instance_id)
+        .first()
+    )
     if row is None or _TAKEN_BACK in row.termination_reason:
         return row
     was_alive = row.state != Instance.State.TERMINATED
+    row.is_ready = False
     if was_alive:
         row.state, row.terminated_at = Instance.State.TERMINATED, utcnow()
-        row.termination_reason = action.reason[:255]
-    row.is_ready = False
+        row.termination_reason = (end_reason or action.reason)[:255]
+    if _TAKEN_BACK in row.termination_reason:
+        row.save()
+        return row
     row.changed_by_plan_id = row.changed_by_plan_id or action.plan_id
     if row.requests_baseline_millis is None:
         row.requests_baseline_millis = requested_cpu_millis(action.cluster_id)
@@ -75,7 +88,7 @@ def record_termination(*, action: Action, instance_id: str) -> Instance | None:
 
 
 _TAKEN_BACK = "SpotInstanceTermination"
-"""In the reason of an instance that AWS took away: no saving of ours."""
+"""In the reason that AWS gives for an instance that it took away."""
 
 
 def _shrink(group: NodeGroup) -> None:
@@ -85,9 +98,9 @@ def _shrink(group: NodeGroup) -> None:
     )
 
 
-def record_lowered_minimum(*, group_name: str, minimum: int) -> None:
+def record_lowered_minimum(*, cluster: Cluster, group_name: str, minimum: int) -> None:
     """Remember the minimum size that a group had before Spotopt lowered it for the first time."""
-    NodeGroup.objects.filter(asg_name=group_name, original_min_size__isnull=True).update(
+    NodeGroup.objects.filter(cluster=cluster, asg_name=group_name, original_min_size__isnull=True).update(
         original_min_size=minimum
     )
 
@@ -98,7 +111,10 @@ def record_dry_pools(
     refusals: Iterable[PoolRefusal],
     zones: Mapping[str, tuple[str, str]],
 ) -> None:
-    """Leave pools that had no capacity alone for a while: 3 minutes at first, then twice as long."""
+    """Leave pools that had no capacity alone for a while: 3 minutes at first, then twice as long.
+
+    A pool that was well for half an hour after its last pause starts again with the shortest.
+    """
     now = utcnow()
     for refusal in refusals:
         zone_id = zones.get(refusal.subnet_id, ("", ""))[1]
@@ -112,7 +128,8 @@ def record_dry_pools(
         )
         if state.back_off_until is not None and state.back_off_until > now:
             continue
-        state.back_off_seconds = next_back_off_seconds(state.back_off_seconds)
+        rested = state.back_off_until is None or now - state.back_off_until > FORGOTTEN_AFTER
+        state.back_off_seconds = next_back_off_seconds(0 if rested else state.back_off_seconds)
         state.back_off_until = now + timedelta(seconds=state.back_off_seconds)
         state.last_error = f"{refusal.code}: {refusal.message}"[:255]
         state.save()
