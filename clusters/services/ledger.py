@@ -6,7 +6,7 @@ from datetime import datetime
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import F, Max, Sum
+from django.db.models import F, Max, Q, Sum
 
 from accounts.models import Organization
 from clusters.domain.ledger import Slice, bookable_until, hour_slices, workload_changed
@@ -38,7 +38,8 @@ def book_savings(*, organization_id: UUID) -> int:
 
     Running twice books nothing twice: each instance continues where its last entry ends.
     """
-    lock = Organization.objects.select_for_update(skip_locked=True).filter(pk=organization_id)
+    # no_key: whoever writes a row of the organization shares its key, and neither should wait for the other
+    lock = Organization.objects.select_for_update(skip_locked=True, no_key=True).filter(pk=organization_id)
     if not lock.exists():
         return 0
     now = utcnow()
@@ -64,6 +65,7 @@ def requested_cpu_millis(cluster_id: UUID) -> int:
 
 
 def _end_changed_bookings(now: datetime) -> None:
+    """End the bookings whose workload changed; what a plan removed and what it launched end together."""
     current = {
         row["cluster_id"]: row["cpu"] or 0
         for row in Workload.objects.values("cluster_id").annotate(
@@ -79,7 +81,9 @@ def _end_changed_bookings(now: datetime) -> None:
             baseline_millis=row.requests_baseline_millis or 0, current_millis=current.get(row.cluster_id, 0)
         )
     ]
-    Instance.objects.filter(pk__in=changed).update(booking_ended_at=now)
+    plans = Instance.objects.filter(pk__in=changed, changed_by_plan_id__isnull=False)
+    together = Q(pk__in=changed) | Q(changed_by_plan_id__in=plans.values("changed_by_plan_id"))
+    Instance.objects.filter(together, booking_ended_at__isnull=True).update(booking_ended_at=now)
 
 
 def _accounts(now: datetime) -> Iterator[_Account]:
