@@ -15,7 +15,7 @@ def sample_clusters() -> int:
     """Store one sample for each cluster of the organization that has priced nodes; return how many."""
     now = utcnow().replace(second=0, microsecond=0)
     totals = (
-        Instance.objects.filter(cluster__isnull=False, state__in=ALIVE, price__isnull=False)
+        Instance.objects.filter(cluster__isnull=False, state__in=ALIVE)
         .values("cluster_id")
         .annotate(
             usd=Sum("price"),
@@ -28,6 +28,7 @@ def sample_clusters() -> int:
             memory_requested=Sum("memory_requested_mib"),
             memory_used=Sum(F("memory_allocatable_mib") * F("memory_util") / 100.0),
         )
+        .filter(usd__isnull=False)
     )
     clusters = {row.pk: row for row in Cluster.objects.filter(removed_at__isnull=True)}
     samples = [
