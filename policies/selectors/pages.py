@@ -1,12 +1,8 @@
 """What the dashboard and the pages of plans show."""
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from itertools import groupby
-from typing import Any
 from uuid import UUID
 
 from django.db.models import Count, Max, Min, Q, Sum
@@ -14,16 +10,15 @@ from django.db.models import Count, Max, Min, Q, Sum
 from clusters.models import Cluster, SavingsEntry
 from clusters.selectors.paging import Page, page_by_key
 from policies.domain.progress import MAX_QUOTE_AGE
-from policies.models import ClusterPolicy, OptimizationJob, Plan, PlanStep
+from policies.models import ClusterPolicy, OptimizationJob, Plan
+from policies.selectors.reasons import RefusalGroup, refusal_groups
+from policies.selectors.steps import StepRow, WaveRow, waves_of
 from spotopt.core.errors import NotFound
 
 PAGE_SIZE = 50
 PLAN_SORTS = {"made": "created_at", "status": "status"}
 UNDER_WAY = (Plan.Status.APPROVED, Plan.Status.RUNNING, Plan.Status.STOPPING)
 OPEN = (Plan.Status.PROPOSED, *UNDER_WAY)
-_REMOVAL = (PlanStep.Kind.CORDON, PlanStep.Kind.DRAIN, PlanStep.Kind.TERMINATE)
-_SECONDS_PER_MOVED_NODE = 280
-"""Boot, drain and terminate of one replaced node, as a rough forecast for the consequences text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,78 +60,6 @@ class PlanRow:
 
 
 @dataclass(frozen=True, slots=True)
-class StepRow:
-    """One step of a plan and how far it has come."""
-
-    seq: int
-    kind: str
-    label: str
-    target: str
-    detail: str
-    usd_per_hour: Decimal
-    status: str
-    status_label: str
-    note: str
-    started_at: datetime | None
-    finished_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """What happens to one node: its launch, or its cordon, drain and terminate together."""
-
-    title: str
-    icon: str
-    target: str
-    detail: str
-    usd_per_hour: Decimal
-    """Positive for a launch, negative for a removal, 0 for neither."""
-    status: str
-    steps: tuple[StepRow, ...]
-    notes: tuple[str, ...]
-    finished_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class WaveRow:
-    """Launches that must be Ready before the removals that follow them."""
-
-    number: int
-    steps: tuple[StepRow, ...]
-    done: int
-    is_current: bool
-    """It runs, or it is the first one that is not over."""
-
-    @property
-    def lines(self) -> tuple[Line, ...]:
-        """Return one line for each node, in the order of its first step."""
-        by_target: dict[tuple[bool, str], list[StepRow]] = defaultdict(list)
-        for step in self.steps:
-            by_target[step.kind in _REMOVAL, step.target].append(step)
-        return tuple(_line(steps) for steps in by_target.values())
-
-    @property
-    def launches(self) -> int:
-        """Return how many nodes the wave buys."""
-        return sum(step.kind == PlanStep.Kind.LAUNCH for step in self.steps)
-
-    @property
-    def removals(self) -> int:
-        """Return how many nodes the wave removes."""
-        return sum(step.kind == PlanStep.Kind.TERMINATE for step in self.steps)
-
-
-@dataclass(frozen=True, slots=True)
-class RefusalGroup:
-    """What was declined for one kind of reason."""
-
-    code: str
-    label: str
-    subjects: tuple[tuple[str, str], ...]
-    """(subject, reason in plain English)."""
-
-
-@dataclass(frozen=True, slots=True)
 class BookedByPlan:
     """What the ledger has booked for one plan, USD."""
 
@@ -159,14 +82,10 @@ class PlanPage:
     plan: Plan
     row: PlanRow
     waves: tuple[WaveRow, ...]
-    steps_done: int
-    steps_total: int
     refusals: tuple[RefusalGroup, ...]
     booked: BookedByPlan
     quote_expires_at: datetime
     is_quote_expired: bool
-    nodes_drained: int
-    expected: timedelta
     now: datetime
 
     @property
@@ -175,12 +94,42 @@ class PlanPage:
         return sum(wave.launches for wave in self.waves)
 
     @property
+    def nodes_drained(self) -> int:
+        """Return how many nodes the plan removes."""
+        return sum(wave.removals for wave in self.waves)
+
+    @property
+    def expected(self) -> timedelta:
+        """Return roughly how long the whole plan takes."""
+        return sum((wave.expected for wave in self.waves), timedelta(0))
+
+    @property
+    def steps_total(self) -> int:
+        """Return how many steps the plan has."""
+        return sum(len(wave.steps) for wave in self.waves)
+
+    @property
+    def steps_done(self) -> int:
+        """Return how many steps did what they should."""
+        return sum(wave.done for wave in self.waves)
+
+    @property
+    def steps_left_out(self) -> int:
+        """Return how many steps are over without having done it: skipped, refused, failed or undone."""
+        return sum(wave.over - wave.done for wave in self.waves)
+
+    @property
+    def doing(self) -> tuple[StepRow, ...]:
+        """Return the steps that run now."""
+        return tuple(step for wave in self.waves for step in wave.steps if step.is_running)
+
+    @property
     def remaining(self) -> timedelta | None:
-        """Return the time left at the pace so far; None before there is a pace, or when it is over."""
-        started, finished = self.plan.started_at, self.plan.finished_at
-        if started is None or finished is not None or not 0 < self.steps_done < self.steps_total:
+        """Return the time left at the pace so far; None before there is a pace, and unless it runs on."""
+        started, over = self.plan.started_at, self.steps_done + self.steps_left_out
+        if started is None or self.plan.status != Plan.Status.RUNNING or not 0 < over < self.steps_total:
             return None
-        return (self.now - started) / self.steps_done * (self.steps_total - self.steps_done)
+        return (self.now - started) / over * (self.steps_total - over)
 
     @property
     def is_open(self) -> bool:
@@ -245,21 +194,15 @@ def plan_page(plan_id: UUID, *, now: datetime) -> PlanPage:
     plan = Plan.objects.select_related("cluster", "job").filter(pk=plan_id).first()
     if plan is None:
         raise NotFound("There is no such plan.")
-    waves = _waves(plan)
-    drained = sum(wave.removals for wave in waves)
-    done = sum(wave.done for wave in waves)
+    waves = waves_of(plan.pk)
     return PlanPage(
         plan=plan,
         row=plan_row(plan),
         waves=waves,
-        steps_done=done,
-        steps_total=sum(len(wave.steps) for wave in waves),
-        refusals=_refusals(plan.refusals),
+        refusals=refusal_groups(plan.refusals),
         booked=booked_by(plan.pk),
         quote_expires_at=plan.quoted_at + MAX_QUOTE_AGE,
         is_quote_expired=now - plan.quoted_at > MAX_QUOTE_AGE,
-        nodes_drained=drained,
-        expected=timedelta(seconds=_SECONDS_PER_MOVED_NODE * max(drained, len(waves))),
         now=now,
     )
 
@@ -325,72 +268,4 @@ def plan_row(plan: Plan) -> PlanRow:
         created_at=plan.created_at,
         decided_by=plan.decided_by,
         is_empty=plan.usd_per_hour_saved <= 0,
-    )
-
-
-def _step(step: PlanStep) -> StepRow:
-    params: Mapping[str, Any] = step.params
-    parts = [str(params[name]) for name in ("instance_type", "zone") if params.get(name)]
-    if params.get("capacity_type"):
-        parts.append("spot" if params["capacity_type"] == "spot" else "on-demand")
-    return StepRow(
-        seq=step.seq,
-        kind=step.kind,
-        label=step.get_kind_display(),
-        target=step.target,
-        detail=" · ".join(parts) or str(params.get("reason", "")),
-        usd_per_hour=step.usd_per_hour,
-        status=step.status,
-        status_label=step.get_status_display(),
-        note=step.note,
-        started_at=step.started_at,
-        finished_at=step.finished_at,
-    )
-
-
-def _waves(plan: Plan) -> tuple[WaveRow, ...]:
-    rows = PlanStep.objects.filter(plan=plan).order_by("wave", "seq")
-    waves: list[WaveRow] = []
-    for number, members in groupby(rows, key=lambda row: row.wave):
-        steps = tuple(_step(row) for row in members)
-        done = sum(step.finished_at is not None for step in steps)
-        is_running = any(step.status == PlanStep.Status.RUNNING for step in steps)
-        is_first_open = done < len(steps) and not any(wave.is_current for wave in waves)
-        waves.append(WaveRow(number=number, steps=steps, done=done, is_current=is_running or is_first_open))
-    return tuple(waves)
-
-
-def _line(steps: Sequence[StepRow]) -> Line:
-    first, last = steps[0], steps[-1]
-    sign = {PlanStep.Kind.LAUNCH: 1, PlanStep.Kind.VERIFY: 0}.get(PlanStep.Kind(first.kind), -1)
-    return Line(
-        title="Remove" if sign < 0 else first.label,
-        icon="terminate" if sign < 0 else first.kind,
-        target=first.target,
-        detail=first.detail,
-        usd_per_hour=sign * first.usd_per_hour,
-        status=_status([step.status for step in steps]),
-        steps=tuple(steps),
-        notes=tuple(step.note for step in steps if step.note),
-        finished_at=last.finished_at,
-    )
-
-
-def _status(statuses: Sequence[str]) -> str:
-    """Return the status that tells most about steps taken together."""
-    for telling in ("failed", "refused", "running", "rolled_back"):
-        if telling in statuses:
-            return telling
-    if len(set(statuses)) == 1:
-        return statuses[0]
-    return "running" if "planned" in statuses else "completed"
-
-
-def _refusals(refusals: Sequence[Mapping[str, str]]) -> tuple[RefusalGroup, ...]:
-    groups: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for refusal in refusals:
-        groups[refusal["code"]].append((refusal["subject"], refusal["reason"]))
-    return tuple(
-        RefusalGroup(code, code.replace("_", " ").capitalize(), tuple(items))
-        for code, items in sorted(groups.items(), key=lambda group: -len(group[1]))
     )

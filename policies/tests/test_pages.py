@@ -123,18 +123,63 @@ def test_given_waves_when_shown_then_the_first_that_is_not_over_is_the_current_o
     assert [wave.is_current for wave in waves] == [False, True, False]
 
 
-def test_given_refusals_when_shown_then_they_are_gathered_by_reason_most_first(cluster):
+def test_given_a_stopped_plan_when_shown_then_what_was_skipped_does_not_count_as_done(
+    cluster, alice, as_user
+):
+    plan = plan_for(cluster, "stopped")
+    step_of(plan, 1, "cordon", "completed")
+    step_of(plan, 2, "drain", "skipped")
+    step_of(plan, 3, "terminate", "skipped")
+
+    page = pages.plan_page(plan.pk, now=utcnow())
+
+    assert (page.steps_done, page.steps_left_out, page.steps_total) == (1, 2, 3)
+    assert page.remaining is None
+    shown = as_user(alice).get(reverse("policies:plan", args=[plan.pk])).text
+    assert "1 of 3 steps done, 2 left out" in shown
+
+
+def test_given_a_step_under_way_when_shown_then_the_page_says_what_is_done_now(cluster, alice, as_user):
+    plan = plan_for(cluster, "running")
+    step_of(plan, 1, "drain", "running", target="ip-10-0-0-7.ec2.internal")
+
+    page = as_user(alice).get(reverse("policies:plan", args=[plan.pk]))
+
+    assert 'Now: drain <span class="mono">ip-10-0-0-7</span>' in page.text
+
+
+def test_given_waves_when_forecast_then_each_boots_once_and_removes_in_turn(cluster):
+    plan = plan_for(cluster)
+    step_of(plan, 1, "launch", wave=1)
+    step_of(plan, 2, "terminate", wave=1)
+    step_of(plan, 3, "terminate", wave=2)
+    step_of(plan, 4, "terminate", wave=2)
+
+    assert pages.plan_page(plan.pk, now=utcnow()).expected == timedelta(minutes=3 + 1 + 2, seconds=2 * 30)
+
+
+def test_given_refusals_when_shown_then_they_are_gathered_by_reason_pools_last(cluster):
     refusals = [
         {"subject_kind": "node", "subject": name, "code": code, "reason": f"Because {name}."}
-        for name, code in (("a", "too_young"), ("b", "local_storage"), ("c", "too_young"))
+        for name, code in (
+            ("p", "pool_size"),
+            ("q", "pool_size"),
+            ("r", "pool_size"),
+            ("a", "too_young"),
+            ("b", "local_storage"),
+            ("c", "too_young"),
+            ("d", "new_code"),
+        )
     ]
     plan = plan_for(cluster, refusals=refusals)
 
     groups = pages.plan_page(plan.pk, now=utcnow()).refusals
 
     assert [(group.label, len(group.subjects)) for group in groups] == [
-        ("Too young", 2),
-        ("Local storage", 1),
+        ("Launched too recently", 2),
+        ("Data on the node's own disk", 1),
+        ("New code", 1),
+        ("Not bought: size is excluded by the template", 3),
     ]
     assert groups[0].subjects[0] == ("a", "Because a.")
 
