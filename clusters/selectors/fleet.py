@@ -59,8 +59,8 @@ class Booked:
 
     total: Decimal
     this_month: Decimal
-    last_hour: Decimal
-    """Booked for the newest hour that has entries."""
+    today: Decimal
+    """Since midnight, UTC."""
     booked_until: datetime | None
     by_day: tuple[Decimal, ...]
 
@@ -147,11 +147,11 @@ def booked(account_id: UUID | None = None, *, now: datetime) -> Booked:
     entries = SavingsEntry.objects.all()
     if account_id is not None:
         entries = entries.filter(cluster__account_id=account_id)
-    month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
     sums = entries.aggregate(
         total=Coalesce(Sum("usd"), ZERO_USD),
-        this_month=Coalesce(Sum("usd", filter=Q(hour__gte=month)), ZERO_USD),
-        last_hour=Coalesce(Sum("usd", filter=Q(hour__gte=now - timedelta(hours=1))), ZERO_USD),
+        this_month=Coalesce(Sum("usd", filter=Q(hour__gte=today.replace(day=1))), ZERO_USD),
+        today=Coalesce(Sum("usd", filter=Q(hour__gte=today)), ZERO_USD),
         until=Max("booked_until"),
     )
     days = (
@@ -164,7 +164,7 @@ def booked(account_id: UUID | None = None, *, now: datetime) -> Booked:
     return Booked(
         total=sums["total"],
         this_month=sums["this_month"],
-        last_hour=sums["last_hour"],
+        today=sums["today"],
         booked_until=sums["until"],
         by_day=tuple(day["usd"] for day in days),
     )

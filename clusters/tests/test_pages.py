@@ -132,7 +132,7 @@ def test_given_the_ledger_when_summed_then_forecasts_have_no_part_in_it(account)
 
     found = fleet.booked(now=now)
 
-    assert (found.total, found.this_month) == (Decimal("0.30"), Decimal("0.30"))
+    assert (found.total, found.this_month, found.today) == (Decimal("0.30"),) * 3
 
 
 def test_given_more_rows_than_a_page_when_paged_by_key_then_each_row_comes_once(account):
@@ -266,3 +266,20 @@ def test_given_an_account_in_view_when_clusters_are_listed_then_only_its_own_sho
     page = as_user(alice).get(reverse("clusters:list")).context["page"]
 
     assert [row.name for row in page.rows] == ["theirs"]
+
+
+@pytest.mark.parametrize("tab", ["detail", "nodes", "workloads", "actions", "agent"])
+def test_given_a_part_is_fetched_again_when_the_nodes_changed_then_the_head_comes_with_it(
+    account, alice, as_user, tab
+):
+    cluster = cluster_in(account)
+    address = reverse(f"clusters:{tab}", args=[cluster.pk])
+    page = as_user(alice).get(address).text
+    node_in(cluster)
+
+    part = as_user(alice).get(address, headers={"HX-Request": "true"}).text
+
+    assert page.count('id="cluster-head"') == part.count('id="cluster-head"') == 1
+    assert "hx-swap-oob" not in page
+    assert 'id="cluster-head" hx-swap-oob="morph"' in part
+    assert 'Nodes <span class="count">1</span>' in part

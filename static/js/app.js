@@ -75,6 +75,15 @@ document.addEventListener("click", (event) => {
   event.target.closest("[data-close]")?.closest("details")?.removeAttribute("open");
   event.target.closest("[data-dismiss]")?.closest(".toast-note")?.remove();
 });
+/* Good news leaves after a while, unless somebody is at it; a problem stays until it is dismissed. */
+setInterval(() => {
+  for (const note of document.querySelectorAll(".toast-note:not(.error)")) {
+    if (note.matches(":hover, :focus-within")) continue;
+    const seconds = Number(note.dataset.seconds ?? 0) + 1;
+    if (seconds > 10) note.remove();
+    else note.dataset.seconds = String(seconds);
+  }
+}, 1000);
 document.addEventListener("keydown", (event) => {
   if (event.key !== "Escape") return;
   const open = document.querySelector("details.pop[open]");

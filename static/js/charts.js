@@ -5,7 +5,13 @@
   const money = (value) => `$${value.toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 2 })}`;
   const charts = new Map();
 
-  const options = (points) => ({
+  const reach = { "24h": 864e5, "7d": 7 * 864e5, "30d": 30 * 864e5 };
+  const from = (element, points) => {
+    const last = points.length ? Date.parse(points[points.length - 1][0]) : Date.now();
+    return last - (reach[new URL(element.dataset.source, window.location.href).searchParams.get("range")] ?? 864e5);
+  };
+
+  const options = (element, points) => ({
     animation: false,
     aria: { enabled: true, label: { description: `Cost of the fleet in dollars per hour over time, time zone ${zone}.` } },
     grid: { left: 56, right: 16, top: 16, bottom: 28 },
@@ -21,6 +27,7 @@
     },
     xAxis: {
       type: "time",
+      min: from(element, points),
       axisLine: { lineStyle: { color: token("--line-strong") } },
       axisTick: { show: false },
       axisLabel: { color: token("--ink-3"), hideOverlap: true },
@@ -47,7 +54,7 @@
   const draw = async (element, { fetchAgain = false } = {}) => {
     const known = charts.get(element);
     if (known && !fetchAgain) {
-      known.chart.setOption(options(known.points), true);
+      known.chart.setOption(options(element, known.points), true);
       return;
     }
     const response = await fetch(element.dataset.source, { headers: { Accept: "application/json" } });
@@ -56,7 +63,7 @@
     const numbers = points.map((point) => [point.at, Number(point.usd_per_hour)]);
     const chart = known?.chart ?? window.echarts.init(element);
     charts.set(element, { chart, points: numbers });
-    chart.setOption(options(numbers), true);
+    chart.setOption(options(element, numbers), true);
   };
 
   const each = (how) => { for (const element of document.querySelectorAll("[data-chart]")) draw(element, how); };

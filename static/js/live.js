@@ -18,13 +18,17 @@
   };
   const age = (moment) => {
     const seconds = (now() - moment) / 1000;
-    if (Math.abs(seconds) < 1) return "just now";
+    if (Math.abs(seconds) < 1 || (seconds < 0 && seconds > -5 * rate)) return "just now"; // clocks differ a little
     return seconds > 0 ? `${duration(seconds)} ago` : `in ${duration(-seconds)}`;
   };
   const showAges = () => {
     for (const element of document.querySelectorAll("time[data-age]")) {
       const text = age(Date.parse(element.dateTime));
       if (element.textContent !== text) element.textContent = text;
+    }
+    const minute = new Date(now()).toISOString().slice(0, 16).replace("T", " ");
+    for (const element of document.querySelectorAll("time[data-clock]")) {
+      if (element.textContent !== minute) element.textContent = minute;
     }
   };
   setInterval(showAges, 1000);
@@ -75,9 +79,15 @@
   }, 5000);
   document.addEventListener("visibilitychange", () => { if (!document.hidden) tell("tick"); });
 
-  /* A refresh leaves alone what somebody has open or is typing into. */
+  /* A refresh leaves alone what somebody has open or is typing into; a wave opens when its turn comes, and closes after. */
   Object.assign(window.Idiomorph.defaults.callbacks, {
-    beforeNodeMorphed: (old) => !(old.nodeType === Node.ELEMENT_NODE && old.matches("details.pop[open]")),
+    beforeNodeMorphed: (old, next) => {
+      if (old.nodeType !== Node.ELEMENT_NODE) return true;
+      if (old.dataset.current !== undefined && old.dataset.current !== next.dataset.current) {
+        old.open = next.dataset.current === "true";
+      }
+      return !old.matches("details.pop[open]");
+    },
     beforeAttributeUpdated: (name, element) => !(name === "open" && element.matches("details")),
   });
   document.addEventListener("htmx:afterSettle", showAges);
