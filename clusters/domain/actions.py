@@ -41,7 +41,7 @@ AGENT_LEASE = timedelta(minutes=5)
 ACTUATOR_LEASE = timedelta(minutes=2)
 """After this long without a report an AWS action is taken over; its client token makes that safe."""
 ACTUATION_PATIENCE = timedelta(minutes=30)
-"""How long after its expiry a running AWS action may still be tried, while AWS throttles or is unreachable."""
+"""How long after its expiry a running AWS action may still be tried, while AWS throttles or is away."""
 
 
 def may_move(current: str, following: str) -> bool:

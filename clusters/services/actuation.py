@@ -117,10 +117,10 @@ def _launch(action: Action, session: RegionSession) -> Outcome:
     zones = ec2.subnet_zones(session, subnet_ids=template_group.subnet_ids)
     subnets = {zone_id: subnet for subnet, (_, zone_id) in sorted(zones.items(), reverse=True)}
     refusals: list[str] = []
-    for attempt, (capacity_type, pools) in enumerate(_attempts(action.params, subnets)):
+    for capacity_type, pools in _attempts(action.params, subnets):
         answer = ec2.create_instant_fleet(
             session=session,
-            client_token=f"{action.pk}-{attempt}",
+            client_token=f"{action.pk}-{capacity_type}",
             launch_template=template,
             overrides=pools,
             capacity_type=capacity_type,
@@ -132,23 +132,30 @@ def _launch(action: Action, session: RegionSession) -> Outcome:
         if answer.instances:
             launched = ec2.describe_instances(session, instance_ids=[answer.instances[0].instance_id])
             return _launched(action, launched[0])
-    reasons = "; ".join(sorted(set(refusals))) or "No subnet of the group lies in the zones asked for."
+    reasons = (
+        "; ".join(sorted(set(refusals)))
+        or "Each rests for want of capacity, or lies in no zone of the group."
+    )
     return Outcome(is_success=False, error_code="no_capacity", error_message=f"No pool had room. {reasons}")
 
 
 def _attempts(
     params: dict[str, object], subnets: dict[str, str]
 ) -> list[tuple[str, Sequence[FleetOverride]]]:
-    """Return the fleet requests to make in order: all spot pools at once, then the on-demand ones."""
+    """Return the fleet requests to make in order: all spot pools at once, then the on-demand ones.
+
+    Pools that had no capacity a moment ago are left out.
+    """
     first = f"{params['zone_id']}:{params['instance_type']}:{params['capacity_type']}"
     alternatives = params.get("alternatives") or []
     pools = [first, *(alternatives if isinstance(alternatives, list) else [])]
+    resting = nodes.resting_pools(subnets)
     requests: list[tuple[str, Sequence[FleetOverride]]] = []
     for capacity_type in ("spot", "on_demand"):
         overrides = [
             FleetOverride(instance_type=instance_type, subnet_id=subnets[zone_id], priority=float(rank))
             for rank, (zone_id, instance_type, kind) in enumerate(pool.split(":") for pool in pools)
-            if kind == capacity_type and zone_id in subnets
+            if kind == capacity_type and zone_id in subnets and (zone_id, instance_type, kind) not in resting
         ]
         if overrides:
             requests.append((capacity_type, overrides))

@@ -105,6 +105,12 @@ def record_lowered_minimum(*, cluster: Cluster, group_name: str, minimum: int) -
     )
 
 
+def resting_pools(zone_ids: Iterable[str]) -> set[tuple[str, str, str]]:
+    """Return the pools (zone id, instance type, capacity type) that had no capacity a moment ago."""
+    rows = PoolState.objects.filter(zone_id__in=list(zone_ids), back_off_until__gt=utcnow())
+    return set(rows.values_list("zone_id", "instance_type", "capacity_type"))
+
+
 def record_dry_pools(
     region: str,
     capacity_type: str,

@@ -1,0 +1,292 @@
+"""AWS actions carried out over the wire, with AWS in every mood."""
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from uuid import uuid4
+
+import pytest
+import time_machine
+
+from accounts import platform
+from clusters.aws import autoscaling, ec2
+from clusters.aws.session import RoleGrant, session_for
+from clusters.models import Action, Instance, NodeGroup, PoolState
+from clusters.services import actions, actuation
+from clusters.tests.factories import ClusterFactory, InstanceFactory, NodeGroupFactory
+from spotopt.core.actor import Actor
+from spotopt.core.clock import utcnow
+
+GROUP = "production-general"
+SPOT, ON_DEMAND = "m5.large:spot", "m5.large:on_demand"
+
+
+@pytest.fixture
+def session(linked):
+    return session_for(RoleGrant(linked.role_arn, linked.external_id)).in_region("us-east-1")
+
+
+@pytest.fixture
+def group(session):
+    return autoscaling.describe_group(session, name=GROUP)
+
+
+@pytest.fixture
+def cluster(aws, linked, session, group, catalogue):
+    """The production cluster with the rows that a scan and the agent would have written."""
+    row = ClusterFactory(account=linked, name="acme-production")
+    node_group = NodeGroupFactory(
+        cluster=row, name=GROUP, launch_template_id=group.launch_template.id,
+        launch_template_version=group.launch_template.version, subnet_ids=list(group.subnet_ids),
+        min_size=group.min_size, desired_capacity=group.desired, max_size=group.max_size,
+    )  # fmt: skip
+    for instance_id in group.instance_ids:
+        InstanceFactory(cluster=row, node_group=node_group, instance_id=instance_id)
+    others = NodeGroupFactory(cluster=row, name="others", launch_template_id="")
+    InstanceFactory.create_batch(4, cluster=row, node_group=others)
+    yield row
+    aws.server.faults.no_capacity, aws.server.faults.fail_after = set(), {}
+    for machine in aws.alive():
+        if "spotopt:action-id" in machine.tags:
+            aws.room.terminate(machine.instance_id, reason="test", at=datetime.now(UTC))  # noqa: TID251
+
+
+@pytest.fixture
+def zone_id(session, group):
+    return min(zone for _, zone in ec2.subnet_zones(session, subnet_ids=group.subnet_ids).values())
+
+
+@pytest.fixture
+def launch(cluster, zone_id):
+    """A launch in a spot pool, with an on-demand pool to fall back on."""
+    params = {
+        "instance_type": "m5.large", "zone_id": zone_id, "capacity_type": "spot",
+        "alternatives": [f"{zone_id}:{ON_DEMAND}"],
+    }  # fmt: skip
+    return _request(cluster, "launch_node", "n1", params)
+
+
+def _request(cluster, kind, target, params, **changes):
+    return actions.request_action(
+        cluster=cluster, kind=kind, target=target, params=params, reason="Test",
+        actor=Actor.system(cluster.organization_id), idempotency_key=str(uuid4()), plan_id=uuid4(), **changes,
+    )  # fmt: skip
+
+
+def _terminate(cluster, node):
+    Instance.objects.filter(pk=node.pk).update(is_cordoned=True)
+    return _request(
+        cluster, "terminate_instance", node.node_name,
+        {"node_name": node.node_name, "instance_id": node.instance_id},
+    )  # fmt: skip
+
+
+def _later(delta):
+    return time_machine.travel(utcnow() + delta)
+
+
+def _run(action, worker="one"):
+    status = actuation.actuate(action_id=action.pk, worker=worker)
+    action.refresh_from_db()
+    return status
+
+
+def test_given_room_when_launched_then_the_node_is_recorded_under_its_plan_and_group(launch, session):
+    assert _run(launch) == Action.Status.SUCCEEDED
+
+    row = Instance.objects.get(launch_action_id=launch.pk)
+    assert launch.result["instance_id"] == row.instance_id
+    assert (row.lifecycle, row.instance_type) == ("spot", "m5.large")
+    assert (row.changed_by_plan_id, row.node_group.kind) == (launch.plan_id, NodeGroup.Kind.SPOTOPT)
+    assert [each.instance_id for each in ec2.launched_for_action(session, action_id=str(launch.pk))] == [
+        row.instance_id
+    ]
+
+
+def test_given_a_dry_spot_pool_when_launched_then_on_demand_serves_and_the_pool_rests(aws, launch, zone_id):
+    aws.server.faults.no_capacity = {"*:m5.large:spot"}
+
+    assert _run(launch) == Action.Status.SUCCEEDED
+
+    assert launch.result["lifecycle"] == "on_demand"
+    pool = PoolState.objects.get(zone_id=zone_id, instance_type="m5.large", capacity_type="spot")
+    assert pool.back_off_seconds == 180
+    assert timedelta(seconds=170) < pool.back_off_until - utcnow() <= timedelta(seconds=180)
+
+
+def test_given_a_resting_pool_when_launched_then_aws_is_not_asked_for_it(launch, zone_id):
+    PoolState.objects.create(
+        region="us-east-1", zone_id=zone_id, instance_type="m5.large", capacity_type="spot",
+        back_off_seconds=180, back_off_until=utcnow() + timedelta(minutes=2),
+    )  # fmt: skip
+
+    assert _run(launch) == Action.Status.SUCCEEDED
+
+    assert launch.result["lifecycle"] == "on_demand"
+
+
+def test_given_no_capacity_at_all_when_launched_again_and_again_then_the_pause_doubles_and_is_forgotten(
+    aws, cluster, zone_id
+):
+    aws.server.faults.no_capacity = {"*"}
+    pauses = []
+    for gap in (timedelta(), timedelta(minutes=4), timedelta(hours=2)):
+        with _later(gap):
+            action = _request(
+                cluster, "launch_node", "n1",
+                {"instance_type": "m5.large", "zone_id": zone_id, "capacity_type": "spot"},
+            )  # fmt: skip
+            assert _run(action) == Action.Status.FAILED
+            assert action.error_code == "no_capacity"
+        pauses.append(PoolState.objects.get(capacity_type="spot").back_off_seconds)
+
+    assert pauses == [180, 360, 180]
+    assert not Instance.objects.filter(launch_action_id__isnull=False).exists()
+
+
+def test_given_a_worker_that_died_after_the_launch_when_taken_over_then_nothing_is_launched_twice(
+    aws, launch, monkeypatch
+):
+    before = len(aws.alive())
+    with monkeypatch.context() as broken:
+        broken.setattr(actuation.nodes, "record_launch", _die)
+        with pytest.raises(_Killed):
+            _run(launch)
+    assert _run(launch, "two") == "skipped"
+
+    with _later(timedelta(minutes=2, seconds=1)):
+        assert actuation.waiting_actions() == [launch.pk]
+        assert _run(launch, "two") == Action.Status.SUCCEEDED
+
+    assert len(aws.alive()) == before + 1
+    assert Instance.objects.filter(launch_action_id=launch.pk).count() == 1
+
+
+class _Killed(Exception):
+    """Stands for kill -9."""
+
+
+def _die(**_):
+    raise _Killed
+
+
+def test_given_an_answer_that_is_lost_when_tried_again_then_the_same_machine_is_found(aws, launch):
+    before = len(aws.alive())
+    aws.server.faults.fail_after = {"CreateFleet": 1}
+
+    status = _run(launch)
+    if status == "waiting":
+        with _later(timedelta(seconds=16)):
+            status = _run(launch, "two")
+
+    assert status == Action.Status.SUCCEEDED
+    assert len(aws.alive()) == before + 1
+
+
+def test_given_a_freeze_when_a_launch_is_taken_over_then_what_was_launched_is_kept_and_nothing_new_made(
+    aws, launch, monkeypatch
+):
+    before = len(aws.alive())
+    with monkeypatch.context() as broken:
+        broken.setattr(actuation.ec2, "create_instant_fleet", _die)
+        with pytest.raises(_Killed):
+            _run(launch)
+    platform.set_safe_mode(actor=Actor.system(None), value="freeze")
+
+    with _later(timedelta(minutes=2, seconds=1)):
+        assert _run(launch, "two") == Action.Status.REFUSED
+
+    assert launch.error_code == "frozen"
+    assert len(aws.alive()) == before
+
+
+def test_given_throttling_when_actuated_then_it_waits_and_a_later_worker_does_it(aws, launch):
+    aws.server.faults.throttle_rate = 1.0
+    assert _run(launch) == "waiting"
+    assert launch.error_code == "throttled"
+    assert actuation.waiting_actions() == []
+    aws.server.faults.throttle_rate = 0.0
+
+    with _later(timedelta(seconds=16)):
+        assert actuation.waiting_actions() == [launch.pk]
+        assert _run(launch, "two") == Action.Status.SUCCEEDED
+
+
+def test_given_aws_away_for_longer_than_patience_when_reaped_then_the_action_fails(launch):
+    actions.claim_for_actuator(action_id=launch.pk, worker="one")
+
+    with _later(timedelta(minutes=34)):
+        assert actions.reap(organization_id=launch.organization_id) == 0
+    with _later(timedelta(minutes=36)):
+        assert actions.reap(organization_id=launch.organization_id) == 1
+
+    launch.refresh_from_db()
+    assert (launch.status, launch.error_code) == (Action.Status.FAILED, "lease_expired")
+
+
+def test_given_a_worker_that_was_overtaken_when_it_fails_then_the_newer_holder_decides(launch):
+    old = actions.claim_for_actuator(action_id=launch.pk, worker="one")
+    with _later(timedelta(minutes=2, seconds=1)):
+        actions.claim_for_actuator(action_id=launch.pk, worker="two")
+
+    status = actuation._close(old, actuation.Outcome(is_success=False, error_code="x"))
+
+    launch.refresh_from_db()
+    assert (status, launch.status, launch.claimed_by) == ("skipped", Action.Status.RUNNING, "two")
+
+
+def test_given_a_group_at_its_minimum_when_a_member_leaves_then_the_minimum_gives_way_and_is_remembered(
+    cluster, session, group
+):
+    autoscaling.set_sizes(session=session, group_name=GROUP, minimum=group.desired)
+    twin = NodeGroupFactory(cluster=ClusterFactory(account=cluster.account), name=GROUP)
+    node = cluster.instances.get(instance_id=group.instance_ids[0])
+
+    action = _terminate(cluster, node)
+    status = _run(action)
+
+    after = autoscaling.describe_group(session, name=GROUP)
+    autoscaling.set_sizes(session=session, group_name=GROUP, minimum=group.min_size)
+    assert status == Action.Status.SUCCEEDED
+    assert (after.desired, after.min_size) == (group.desired - 1, group.desired - 1)
+    assert NodeGroup.objects.get(cluster=cluster, name=GROUP).original_min_size == group.desired
+    twin.refresh_from_db()
+    assert twin.original_min_size is None
+    node.refresh_from_db()
+    assert (node.state, node.changed_by_plan_id) == (Instance.State.TERMINATED, action.plan_id)
+
+
+def test_given_an_instance_of_another_cluster_when_terminated_then_it_fails_and_the_instance_lives(
+    aws, cluster, session
+):
+    stranger = autoscaling.describe_group(session, name="development-general").instance_ids[0]
+    node = InstanceFactory(cluster=cluster, instance_id=stranger)
+
+    action = _terminate(cluster, node)
+
+    assert _run(action) == Action.Status.FAILED
+    assert action.error_code == "foreign_instance"
+    assert ec2.describe_instances(session, instance_ids=[stranger])[0].state == "running"
+    node.refresh_from_db()
+    assert node.state == Instance.State.RUNNING
+
+
+def test_given_a_node_that_aws_no_longer_knows_when_terminated_then_it_succeeds_with_a_note(cluster):
+    node = cluster.instances.filter(node_group__name="others").first()
+
+    action = _terminate(cluster, node)
+
+    assert _run(action) == Action.Status.SUCCEEDED
+    assert action.result["note"] == "AWS no longer knows the instance."
+
+
+def test_given_a_node_that_aws_took_back_when_terminated_then_no_saving_is_ours(cluster):
+    node = cluster.instances.first()
+    action = _terminate(cluster, node)
+    actions.claim_for_actuator(action_id=action.pk, worker="one")
+
+    row = actuation.nodes.record_termination(
+        action=action, instance_id=node.instance_id, end_reason="Server.SpotInstanceTermination"
+    )
+
+    assert (row.state, row.changed_by_plan_id) == (Instance.State.TERMINATED, None)
+    assert row.price == Decimal("0.192000")
