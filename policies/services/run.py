@@ -1,0 +1,155 @@
+"""One plan in one tick: its rows, read once, and the small changes that every part of a tick makes."""
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from decimal import Decimal
+
+from clusters.models import Action, Instance
+from clusters.services.actions import cancel_pending, request_action
+from policies.domain import planfile
+from policies.domain.progress import FRESH_SNAPSHOT
+from policies.models import Plan, PlanStep
+from spotopt.core.actor import Actor
+from spotopt.core.clock import utcnow
+from spotopt.core.live import announce
+
+Kind, Status = PlanStep.Kind, PlanStep.Status
+FINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.REFUSED, Status.SKIPPED, Status.ROLLED_BACK})
+
+
+class PlanRun:
+    """The plan, its steps and its launched nodes; the caller holds the plan's row lock."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.cluster = plan.cluster
+        self.now = utcnow()
+        self.actor = Actor.system(plan.organization_id)
+        self.waves = planfile.waves_from_json(plan.document["waves"])
+        self.steps = list(plan.steps.select_related("action").order_by("seq"))
+        self.launched = {
+            row.launch_action_id: row
+            for row in Instance.objects.filter(
+                launch_action_id__in=[step.action_id for step in self.steps if step.kind == Kind.LAUNCH]
+            )
+        }
+
+    @property
+    def is_running(self) -> bool:
+        """Tell whether new work may start."""
+        return self.plan.status == Plan.Status.RUNNING
+
+    def stop(self, reason: str) -> None:
+        """Start nothing more; what runs is let finish and what is half done is put back."""
+        if self.plan.status == Plan.Status.STOPPING:
+            return
+        self.plan.status, self.plan.stop_reason = Plan.Status.STOPPING, reason[:500]
+        self.plan.save(update_fields=["status", "stop_reason", "updated_at"])
+        cancel_pending(plan_id=self.plan.pk, actor=self.actor)
+        self.announce()
+
+    def savings_until(self, wave_number: int) -> tuple[Decimal, Decimal]:
+        """Return what the waves up to this one promised and what they achieved, both in USD per hour."""
+        done = self.waves[:wave_number]
+        promised = sum((r.usd_per_hour for w in done for r in w.removals), Decimal(0)) - sum(
+            (launch.usd_per_hour for w in done for launch in w.launches), Decimal(0)
+        )
+        removed = sum(
+            (
+                s.usd_per_hour
+                for s in self.steps
+                if s.kind == Kind.TERMINATE and s.status == Status.COMPLETED and s.wave <= wave_number
+            ),
+            Decimal(0),
+        )
+        bought = [s for s in self.steps if s.kind == Kind.LAUNCH and s.wave <= wave_number]
+        return promised, removed - sum((self._price(s) for s in bought), Decimal(0))
+
+    def _price(self, launch: PlanStep) -> Decimal:
+        """Return what the launched node costs: its recorded price, or the quoted one while none is known."""
+        row = self.launched.get(launch.action_id)
+        if row is None:
+            return Decimal(0)
+        return launch.usd_per_hour if row.price is None else row.price
+
+    def request(self, kind: str, target: str, params: dict[str, object], reason: str, key: str) -> Action:
+        """Request an action of the plan; raise GuardrailViolated when the safety floor forbids it."""
+        return request_action(
+            cluster=self.cluster,
+            kind=kind,
+            target=target,
+            params=params,
+            reason=reason,
+            actor=self.actor,
+            idempotency_key=key,
+            plan_id=self.plan.pk,
+        )
+
+    def open_steps(self, wave: int, kind: str | None = None) -> list[PlanStep]:
+        """Return the steps of a wave, of one kind if given, that are not over."""
+        return [s for s in self.steps if s.wave == wave and s.status not in FINAL and kind in (None, s.kind)]
+
+    def wave_is_over(self, wave: int) -> bool:
+        """Tell whether every step of the wave is over."""
+        return not self.open_steps(wave)
+
+    def node_names(self, wave: int) -> dict[str, str]:
+        """Return the node that each launch up to this wave became, by the name of the launch."""
+        rows = {
+            s.target: self.launched.get(s.action_id)
+            for s in self.steps
+            if s.wave <= wave and s.kind == Kind.LAUNCH
+        }
+        return {target: row.node_name for target, row in rows.items() if row is not None and row.node_name}
+
+    def last_finished(self, wave: int, kind: str, target: str | None = None) -> datetime | None:
+        """Return when the last step of the kind ended in the wave, for one target if given."""
+        return max(
+            self._finish_times(
+                s for s in self.steps if s.wave == wave and s.kind == kind and target in (None, s.target)
+            ),
+            default=None,
+        )
+
+    @staticmethod
+    def _finish_times(steps: Iterable[PlanStep]) -> Iterator[datetime]:
+        return (s.finished_at for s in steps if s.finished_at is not None)
+
+    def is_fresh(self, since: datetime | None) -> bool:
+        """Tell whether the agent has reported after ``since``, and lately."""
+        seen = self.cluster.snapshot_at
+        return seen is not None and self.now - seen <= FRESH_SNAPSHOT and (since is None or seen > since)
+
+    def open(self, step: PlanStep, action: Action | None) -> None:
+        """Begin the step, with the action that carries it out."""
+        step.status, step.action, step.note = Status.RUNNING, action, ""
+        step.started_at = step.started_at or self.now
+        step.save(update_fields=["status", "action", "attempts", "note", "started_at", "updated_at"])
+        self.announce()
+
+    def reopen(self, step: PlanStep, note: str) -> None:
+        """Put the step back to be begun again."""
+        step.status, step.note = Status.PLANNED, note[:500]
+        step.save(update_fields=["status", "attempts", "note", "started_at", "updated_at"])
+
+    def close(self, step: PlanStep, status: str, note: str = "") -> None:
+        """End the step."""
+        step.status, step.finished_at = status, self.now
+        step.note = note[:500] or step.note
+        step.save(update_fields=["status", "finished_at", "note", "updated_at"])
+        self.announce()
+
+    def note(self, step: PlanStep, note: str) -> None:
+        """Say on the step why it waits."""
+        if step.note != note[:500]:
+            step.note = note[:500]
+            step.save(update_fields=["note", "updated_at"])
+
+    def announce(self) -> None:
+        """Tell open pages that the plan moved."""
+        announce(
+            organization_id=self.plan.organization_id,
+            topic="plan",
+            plan_id=str(self.plan.pk),
+            cluster_id=str(self.cluster.pk),
+        )
