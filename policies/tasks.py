@@ -7,7 +7,6 @@ from celery import shared_task
 from clusters.models import Cluster
 from policies.models import OptimizationJob, Plan
 from policies.services import execution, planning
-from spotopt.core.actor import Actor
 from spotopt.core.errors import SpotOptError
 from spotopt.core.queue import enqueue
 from spotopt.core.tasks import PlatformTask, TenantTask
@@ -71,8 +70,7 @@ def advance_plan(*, organization_id: str, plan_id: str) -> bool:
 @shared_task(base=TenantTask, name="policies.approve_automatically")
 def approve_automatically(*, organization_id: str, plan_id: str) -> str:
     """Approve a plan in the name of a policy in automatic mode; return the status or the refusal."""
-    actor = Actor.system(UUID(organization_id), "Automatic policy")
     try:
-        return execution.approve_plan(plan_id=UUID(plan_id), actor=actor).status
+        return execution.approve_automatically(plan_id=UUID(plan_id)).status
     except SpotOptError as refusal:
         return refusal.detail

@@ -10,10 +10,12 @@ from accounts.domain import roles
 from audit.services import Subject, record
 from clusters.models import Cluster
 from policies.domain import planfile
+from policies.domain.document import parse
 from policies.domain.progress import MAX_PRICE_DRIFT, MAX_QUOTE_AGE
-from policies.models import Plan
+from policies.models import ClusterPolicy, Plan
 from policies.selectors.snapshot import quotes
 from policies.services.conductor import Conductor
+from policies.services.run import PlanRun
 from spotopt.core.actor import Actor
 from spotopt.core.clock import utcnow
 from spotopt.core.errors import Conflict, GuardrailViolated, NotFound
@@ -43,6 +45,24 @@ def approve_plan(*, plan_id: UUID, actor: Actor) -> Plan:
 
 
 @transaction.atomic
+def approve_automatically(*, plan_id: UUID) -> Plan:
+    """Approve a plan in the name of its cluster's policy; refuse when the policy no longer allows that."""
+    plan = _locked(plan_id)
+    policy = ClusterPolicy.objects.filter(cluster=plan.cluster).first()
+    if policy is None or not may_approve_itself(policy, risk=plan.risk):
+        raise Conflict("The policy no longer lets this plan run without a person.")
+    actor = Actor.system(plan.organization_id, "Automatic policy")
+    return approve_plan(plan_id=plan_id, actor=actor)
+
+
+def may_approve_itself(policy: ClusterPolicy, *, risk: float) -> bool:
+    """Tell whether the policy lets a plan of this risk run without a person."""
+    approval = parse(policy.config).approval
+    is_automatic = policy.is_active and policy.mode == ClusterPolicy.Mode.AUTOMATIC
+    return bool(is_automatic and not approval.required and risk <= approval.max_risk)
+
+
+@transaction.atomic
 def reject_plan(*, plan_id: UUID, actor: Actor, reason: str = "") -> Plan:
     """Turn the proposal down; nothing in the cluster changes."""
     roles.require_role(actor, roles.MEMBER)
@@ -65,7 +85,7 @@ def stop_plan(*, plan_id: UUID, actor: Actor, reason: str = "") -> Plan:
     plan = _locked(plan_id)
     if plan.status not in UNDER_WAY:
         raise Conflict(f"The plan is {plan.get_status_display().lower()}; there is nothing to stop.")
-    Conductor(plan).stop(reason or f"Stopped by {actor.label}.")
+    PlanRun(plan).stop(reason or f"Stopped by {actor.label}.")
     enqueue("policies.advance_plan", organization_id=plan.organization_id, plan_id=plan.pk)
     _tell(plan, actor, "stop_requested", f"Asked to stop the plan for {plan.cluster.name}")
     return plan
@@ -107,6 +127,8 @@ def _refuse_unless_approvable(plan: Plan) -> None:
         raise Conflict(
             "The plan's prices are over an hour old; ask for a new one.", quoted_at=plan.quoted_at.isoformat()
         )
+    if Plan.objects.filter(cluster=plan.cluster, started_at__gt=plan.quoted_at).exists():
+        raise Conflict("Another plan has changed the cluster since; ask for a new one.")
     if platform.get_safe_mode() != "off":
         raise GuardrailViolated("Safe mode is on: no plan is carried out.", code="safe_mode")
     if plan.cluster.maintenance_mode:

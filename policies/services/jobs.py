@@ -4,6 +4,7 @@ from uuid import UUID
 
 from django.db import transaction
 
+from accounts.domain import roles
 from audit.services import Subject, record
 from policies.models import OptimizationJob
 from spotopt.core.actor import Actor
@@ -15,6 +16,7 @@ from spotopt.core.live import announce
 @transaction.atomic
 def cancel_job(*, job_id: UUID, actor: Actor) -> OptimizationJob:
     """Return the job, cancelled; raise Conflict once a worker has it or it is over."""
+    roles.require_role(actor, roles.MEMBER)
     cancelled = OptimizationJob.objects.filter(pk=job_id, status=OptimizationJob.Status.QUEUED).update(
         status=OptimizationJob.Status.CANCELLED, completed_at=utcnow(), phase=""
     )

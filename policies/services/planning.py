@@ -15,12 +15,13 @@ from audit.services import Subject, record
 from clusters.models import Cluster
 from clusters.services.market import refresh_spot_prices
 from policies.domain import planfile
-from policies.domain.document import parse, resolve
+from policies.domain.document import resolve
 from policies.domain.optimizer import propose
 from policies.domain.plan import PlanProposal, Wave
 from policies.domain.shapes import CapacityType, ClusterSnapshot, Offer
 from policies.models import ClusterPolicy, OptimizationJob, Plan, PlanStep
 from policies.selectors.snapshot import cluster_snapshot, offers
+from policies.services.execution import UNDER_WAY, may_approve_itself
 from policies.services.policies import default_policy_for
 from spotopt.core.actor import Actor
 from spotopt.core.clock import utcnow
@@ -33,7 +34,6 @@ REFRESH_AFTER = timedelta(minutes=50)
 """Proposals may be approved for an hour; the next one is ready before."""
 REPORTING = timedelta(minutes=5)
 STUCK_AFTER = timedelta(minutes=30)
-_BUSY = (Plan.Status.APPROVED, Plan.Status.RUNNING, Plan.Status.STOPPING)
 
 
 @transaction.atomic
@@ -60,8 +60,10 @@ def request_optimization(
                 phase="Waiting for a worker",
             )
     except IntegrityError:
-        running = OptimizationJob.objects.get(cluster=cluster, status__in=["queued", "running"])
-        raise Conflict("An optimization is already under way.", job_id=str(running.pk)) from None
+        running = OptimizationJob.objects.filter(cluster=cluster, status__in=["queued", "running"]).first()
+        raise Conflict(
+            "An optimization is already under way.", job_id=str(running.pk) if running else None
+        ) from None
     announce(organization_id=cluster.organization_id, topic="job", cluster_id=str(cluster.pk))
     enqueue("policies.run_job", organization_id=cluster.organization_id, job_id=job.pk)
     record(
@@ -116,7 +118,7 @@ def _refuse_unless_ready(cluster: Cluster, trigger: str) -> None:
             code="agent_offline",
             snapshot_at=cluster.snapshot_at.isoformat(),
         )
-    busy = Plan.objects.filter(cluster=cluster, status__in=_BUSY).first()
+    busy = Plan.objects.filter(cluster=cluster, status__in=UNDER_WAY).first()
     if busy is not None:
         raise Conflict("A plan is being carried out on this cluster.", plan_id=str(busy.pk))
     if trigger != OptimizationJob.Trigger.MANUAL:
@@ -178,6 +180,7 @@ def _phase(job: OptimizationJob, phase: str) -> None:
 def _store(
     job: OptimizationJob, policy: ClusterPolicy, snapshot: ClusterSnapshot, proposal: PlanProposal
 ) -> Plan:
+    _complete(job)
     Plan.objects.filter(cluster=job.cluster, status=Plan.Status.PROPOSED).update(
         status=Plan.Status.SUPERSEDED, updated_at=utcnow()
     )
@@ -201,9 +204,6 @@ def _store(
     )
     PlanStep.objects.bulk_create(_steps(plan, proposal.waves))
     OptimizationJob.objects.filter(pk=job.pk).update(
-        status=OptimizationJob.Status.COMPLETED,
-        phase="Done",
-        completed_at=utcnow(),
         results={
             "plan_id": str(plan.pk),
             "usd_per_hour_saved": str(plan.usd_per_hour_saved),
@@ -211,7 +211,7 @@ def _store(
         },
     )
     _announce_plan(plan)
-    if _may_approve_itself(policy, proposal):
+    if proposal.waves and may_approve_itself(policy, risk=proposal.risk):
         enqueue("policies.approve_automatically", organization_id=plan.organization_id, plan_id=plan.pk)
     record(
         actor=Actor.system(job.organization_id),
@@ -225,13 +225,13 @@ def _store(
     return plan
 
 
-def _may_approve_itself(policy: ClusterPolicy, proposal: PlanProposal) -> bool:
-    """Tell whether the policy lets this plan run without a person: automatic, and within its risk."""
-    approval = parse(policy.config).approval
-    is_automatic = policy.is_active and policy.mode == ClusterPolicy.Mode.AUTOMATIC
-    return bool(
-        is_automatic and proposal.waves and not approval.required and proposal.risk <= approval.max_risk
+def _complete(job: OptimizationJob) -> None:
+    """Close the job; raise Conflict when it was given up meanwhile, so that nothing of it is kept."""
+    completed = OptimizationJob.objects.filter(pk=job.pk, status=OptimizationJob.Status.RUNNING).update(
+        status=OptimizationJob.Status.COMPLETED, phase="Done", completed_at=utcnow()
     )
+    if not completed:
+        raise Conflict("The run took too long and was given up.")
 
 
 def _sentence(plan: Plan, is_worthwhile: bool) -> str:
@@ -278,13 +278,16 @@ def _rows(wave: Wave) -> Iterator[tuple[str, str, Decimal, dict[str, str]]]:
 
 
 @transaction.atomic
-def _fail(job: OptimizationJob, reason: str) -> None:
-    OptimizationJob.objects.filter(pk=job.pk).update(
+def _fail(job: OptimizationJob, reason: str) -> bool:
+    """Close a running job with a reason; False, with nothing written, when it is over already."""
+    failed = OptimizationJob.objects.filter(pk=job.pk, status=OptimizationJob.Status.RUNNING).update(
         status=OptimizationJob.Status.FAILED,
         error_message=reason[:500],
         completed_at=utcnow(),
         phase="Failed",
     )
+    if not failed:
+        return False
     announce(organization_id=job.organization_id, topic="job", cluster_id=str(job.cluster_id))
     record(
         actor=Actor.system(job.organization_id),
@@ -294,6 +297,7 @@ def _fail(job: OptimizationJob, reason: str) -> None:
         outcome=AuditLog.Outcome.FAILED,
         cluster_id=job.cluster_id,
     )
+    return True
 
 
 def fail_stuck_jobs() -> int:
@@ -301,9 +305,7 @@ def fail_stuck_jobs() -> int:
     stuck = OptimizationJob.objects.select_related("cluster").filter(
         status=OptimizationJob.Status.RUNNING, started_at__lt=utcnow() - STUCK_AFTER
     )
-    for job in stuck:
-        _fail(job, "The worker stopped before it finished.")
-    return len(stuck)
+    return sum(_fail(job, "The worker stopped before it finished.") for job in stuck)
 
 
 def _announce_plan(plan: Plan) -> None:
