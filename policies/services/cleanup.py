@@ -10,7 +10,7 @@ from clusters.models import Action, Instance
 from clusters.selectors.guard import ALIVE, cluster_facts
 from clusters.services.actions import request_action
 from policies.domain.plan import Wave
-from policies.models import Plan, PlanStep
+from policies.models import Plan
 from spotopt.core.actor import Actor
 from spotopt.core.errors import GuardrailViolated
 
@@ -19,6 +19,8 @@ PATIENCE = timedelta(minutes=30)
 """After this long the plan ends with a note of what could not be put back."""
 SETTLING = timedelta(seconds=60)
 """A node younger than this may still get the pods that it was launched for."""
+_MARKS = (Action.Kind.CORDON_NODE, Action.Kind.DRAIN_NODE)
+"""Kinds that leave a node cordoned, whether they ended well or not."""
 
 
 class Cleanup:
@@ -29,6 +31,8 @@ class Cleanup:
         self._facts = cluster_facts(plan.cluster_id)
         ours = Action.objects.filter(plan_id=plan.pk)
         self._open_targets = set(ours.filter(status__in=OPEN).values_list("target", flat=True))
+        marks = ours.filter(kind__in=_MARKS).exclude(claimed_at=None)
+        self._touched = set(marks.values_list("params__instance_id", flat=True))
         self._last_end = ours.aggregate(last=Max("finished_at"))["last"]
         self._begun = plan.updated_at if plan.status == Plan.Status.STOPPING else self._last_step_end()
 
@@ -61,23 +65,34 @@ class Cleanup:
         return last
 
     def _still_marked(self) -> Iterator[Instance]:
-        """Yield the nodes that were to go, still live, and still carry a mark of ours."""
-        names = [removal.instance_id for wave in self._waves for removal in wave.removals]
-        for row in Instance.objects.filter(instance_id__in=names, state__in=ALIVE).exclude(node_name=""):
-            if row.is_cordoned or any(taint.get("key") == SOFT_TAINT for taint in row.taints):
+        """Yield the live nodes that stay and still carry a mark of this plan.
+
+        A node that a person cordoned stays cordoned; a launched one that got pods while it was being retired
+        is opened again.
+        """
+        leaving = [removal.instance_id for wave in self._waves for removal in wave.removals]
+        alive = Instance.objects.filter(cluster_id=self._plan.cluster_id, state__in=ALIVE)
+        for row in alive.filter(instance_id__in=leaving).exclude(node_name=""):
+            is_steered = any(taint.get("key") == SOFT_TAINT for taint in row.taints)
+            if is_steered or (row.is_cordoned and row.instance_id in self._touched):
+                yield row
+        for row in self._launched():
+            if row.is_cordoned and row.instance_id in self._touched and self._has_work(row):
                 yield row
 
     def _without_work(self) -> Iterator[Instance]:
         """Yield the launched instances that carry no pod although every pod has a place."""
-        if self._plan.cluster.pending_pods:
+        if self._plan.cluster.pending_pods > self._plan.document.get("pending_before", 0):
             return
-        launches = self._plan.steps.filter(kind=PlanStep.Kind.LAUNCH, action__isnull=False)
-        actions = Action.objects.filter(plan_id=self._plan.pk, kind=Action.Kind.LAUNCH_NODE)
-        ids = {*launches.values_list("action_id", flat=True), *actions.values_list("pk", flat=True)}
-        for row in Instance.objects.filter(launch_action_id__in=ids, state__in=ALIVE):
-            node = self._facts.nodes.get(row.instance_id)
-            if node is None or not node.pods:
-                yield row
+        yield from (row for row in self._launched() if not self._has_work(row))
+
+    def _launched(self) -> list[Instance]:
+        launches = Action.objects.filter(plan_id=self._plan.pk, kind=Action.Kind.LAUNCH_NODE)
+        return list(Instance.objects.filter(launch_action_id__in=launches.values("pk"), state__in=ALIVE))
+
+    def _has_work(self, instance: Instance) -> bool:
+        node = self._facts.nodes.get(instance.instance_id)
+        return node is not None and node.pods > 0
 
     def _retire(self, instance: Instance) -> None:
         """Cordon the idle node first, so that no pod lands on it between the look and the termination."""
