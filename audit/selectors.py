@@ -15,7 +15,9 @@ from spotopt.core.tenancy import active_organization_id
 
 PAGE_SIZE = 50
 TOP = 10
-RESOURCE_TYPES = ("cluster", "account", "policy", "template", "user", "organization", "agent", "system")
+RESOURCE_TYPES = (
+    "cluster", "instance", "account", "policy", "template", "user", "organization", "agent", "system",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,4 +164,7 @@ def _filtered(wanted: ActivityFilter) -> QuerySet[AuditLog]:
 
 
 def _row(row: AuditLog) -> ActivityRow:
-    return ActivityRow(**{name: getattr(row, name) for name in ActivityRow.__slots__})
+    facts = {name: getattr(row, name) for name in ActivityRow.__slots__}
+    if row.actor_type == AuditLog.ActorType.AGENT and row.actor_label == row.actor_id:
+        facts["actor_label"] = "Agent"  # an executor's id says nothing to a reader; the event's page keeps it
+    return ActivityRow(**facts)

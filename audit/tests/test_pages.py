@@ -79,3 +79,16 @@ def test_given_a_stranger_when_reading_then_there_is_nothing(in_acme, rival, str
 
 def test_given_nobody_when_reading_then_they_sign_in_first(db, client):
     assert client.get(reverse("audit:activity"))["Location"].startswith(reverse("accounts:login"))
+
+
+def test_given_an_executor_known_by_its_id_when_the_feed_is_read_then_it_is_called_an_agent(in_acme):
+    executor = "6fd11def02b74caea127d1a07f2406ec"
+    actor = Actor(kind="agent", organization_id=in_acme.pk, label=executor, id=executor)
+    record(
+        actor=actor,
+        event="clusters.action.succeeded",
+        sentence="Drained.",
+        subject=Subject("instance", "i", "n"),
+    )
+
+    assert [row.actor_label for row in activity_page(ActivityFilter()).rows] == ["Agent"]

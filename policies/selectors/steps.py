@@ -141,7 +141,7 @@ def _line(steps: Sequence[StepRow]) -> Line:
         usd_per_hour=sign * first.usd_per_hour,
         status=_status([step.status for step in steps]),
         steps=tuple(steps),
-        notes=tuple(step.note for step in steps if step.note),
+        notes=tuple(dict.fromkeys(step.note for step in steps if step.note)),
         finished_at=last.finished_at,
     )
 

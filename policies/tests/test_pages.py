@@ -128,15 +128,16 @@ def test_given_a_stopped_plan_when_shown_then_what_was_skipped_does_not_count_as
 ):
     plan = plan_for(cluster, "stopped")
     step_of(plan, 1, "cordon", "completed")
-    step_of(plan, 2, "drain", "skipped")
-    step_of(plan, 3, "terminate", "skipped")
+    step_of(plan, 2, "drain", "skipped", note="No other place.")
+    step_of(plan, 3, "terminate", "skipped", note="No other place.")
 
     page = pages.plan_page(plan.pk, now=utcnow())
 
     assert (page.steps_done, page.steps_left_out, page.steps_total) == (1, 2, 3)
     assert page.remaining is None
+    assert page.waves[0].lines[0].notes == ("No other place.",)
     shown = as_user(alice).get(reverse("policies:plan", args=[plan.pk])).text
-    assert "1 of 3 steps done, 2 left out" in shown
+    assert '1 of 3 steps done, <span class="tone-warn">2 left out</span>' in shown
 
 
 def test_given_a_step_under_way_when_shown_then_the_page_says_what_is_done_now(cluster, alice, as_user):
