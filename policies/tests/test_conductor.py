@@ -346,6 +346,91 @@ def test_given_a_person_who_stops_it_when_it_runs_then_pending_actions_are_cance
     assert plan.stop_reason.startswith("Not today.")
 
 
+def test_given_an_action_claimed_meanwhile_when_stopped_then_it_is_let_finish(plan, executor, owner):
+    execution.approve_plan(plan_id=plan.pk, actor=owner)
+    execution.advance_plan(plan_id=plan.pk)
+    claimed = Action.objects.filter(kind="launch_node").get()
+    actions.claim_for_actuator(action_id=claimed.pk, worker="w")
+
+    execution.stop_plan(plan_id=plan.pk, actor=owner)
+
+    claimed.refresh_from_db()
+    assert claimed.status == Action.Status.RUNNING
+    assert not Action.objects.filter(status=Action.Status.PENDING).exists()
+
+
+def test_given_an_agent_silent_at_the_start_when_it_runs_then_nothing_is_bought(plan, owner, cluster, clock):
+    execution.approve_plan(plan_id=plan.pk, actor=owner)
+    clock.shift(timedelta(minutes=2))
+
+    execution.advance_plan(plan_id=plan.pk)
+
+    assert not Action.objects.filter(kind="launch_node").exists()
+    assert set(plan.steps.values_list("status", flat=True)) == {"planned"}
+
+
+def test_given_a_wait_for_the_budget_when_it_runs_then_no_attempt_is_used_up(plan, executor, owner, cluster):
+    execution.approve_plan(plan_id=plan.pk, actor=owner)
+    other = cluster.instances.order_by("node_name").last()
+    _run(plan, executor, until=lambda: plan.steps.filter(wave=1, kind="launch", status="completed").exists())
+    Instance.objects.filter(pk=other.pk).update(is_cordoned=True)
+    _run(plan, executor, ticks=8)
+    cordon = plan.steps.get(wave=1, kind="cordon")
+    assert (cordon.status, cordon.attempts) == ("planned", 0)
+    Instance.objects.filter(pk=other.pk).update(is_cordoned=False)
+
+    _run(plan, executor)
+
+    cordon.refresh_from_db()
+    assert (plan.status, cordon.status, cordon.attempts) == (Plan.Status.COMPLETED, "completed", 1)
+
+
+def test_given_a_node_that_a_person_cordoned_when_the_plan_is_stopped_then_it_stays_cordoned(
+    plan, executor, owner, cluster
+):
+    execution.approve_plan(plan_id=plan.pk, actor=owner)
+    execution.stop_plan(plan_id=plan.pk, actor=owner)
+    mine = plan.document["waves"][1]["removals"][0]["instance_id"]
+    Instance.objects.filter(instance_id=mine).update(is_cordoned=True)
+    executor.step()
+
+    _run(plan, executor, ticks=20)
+
+    assert plan.status == Plan.Status.STOPPED
+    assert Instance.objects.get(instance_id=mine).is_cordoned
+    assert not Action.objects.filter(kind="uncordon_node").exists()
+
+
+def test_given_a_pod_pending_since_before_when_the_plan_is_stopped_then_its_idle_node_goes_all_the_same(
+    plan, executor, owner, cluster
+):
+    type(cluster).objects.update(pending_pods=1)
+    execution.approve_plan(plan_id=plan.pk, actor=owner)
+    _run(plan, executor, until=lambda: plan.steps.filter(kind="launch", status="completed").exists())
+    execution.stop_plan(plan_id=plan.pk, actor=owner)
+
+    _run(plan, executor, ticks=40)
+
+    assert plan.status == Plan.Status.STOPPED
+    assert not Instance.objects.filter(launch_action_id__isnull=False, state="running").exists()
+
+
+def test_given_pods_that_land_on_a_node_being_retired_when_tidied_then_it_is_opened_and_stays(
+    plan, executor, owner, cluster
+):
+    execution.approve_plan(plan_id=plan.pk, actor=owner)
+    _run(plan, executor, until=lambda: plan.steps.filter(kind="launch", status="completed").exists())
+    execution.stop_plan(plan_id=plan.pk, actor=owner)
+    spare = Instance.objects.filter(launch_action_id__isnull=False)
+    _run(plan, executor, ticks=40, until=lambda: spare.filter(is_cordoned=True).exists())
+    PlacementFactory(workload=WorkloadFactory(cluster=cluster), instance=spare.get(), count=1)
+
+    _run(plan, executor, ticks=40)
+
+    assert plan.status == Plan.Status.STOPPED
+    assert (spare.get().state, spare.get().is_cordoned) == ("running", False)
+
+
 def test_given_an_old_quote_when_approved_then_it_refuses_and_nothing_changes(plan, owner, clock):
     clock.shift(timedelta(minutes=61))
 
