@@ -109,6 +109,18 @@ def test_given_a_workload_that_changed_by_a_third_when_booked_then_the_booking_e
     assert Instance.objects.filter(booking_ended_at__isnull=False).count() == 2
 
 
+def test_given_a_change_that_only_one_baseline_shows_when_booked_then_saving_and_cost_end_together(in_acme):
+    removed, launched, _ = _moved()
+    Instance.objects.filter(pk=launched.pk).update(requests_baseline_millis=1600)  # 2,000 is 25 % more
+
+    with time_machine.travel(START + timedelta(minutes=30), tick=False):
+        book_savings(organization_id=in_acme.pk)
+
+    removed.refresh_from_db()
+    launched.refresh_from_db()
+    assert removed.booking_ended_at == launched.booking_ended_at == START + timedelta(minutes=30)
+
+
 def test_given_thirty_days_when_booked_later_then_nothing_beyond_them_is_booked(in_acme):
     _moved()
 
