@@ -20,6 +20,9 @@ RESOURCE_TYPES = (
 )  # fmt: skip
 
 
+ACTION_REQUESTED = "clusters.action.requested"
+
+
 @dataclass(frozen=True, slots=True)
 class ActivityFilter:
     """What the feed is narrowed to; empty means all."""
@@ -29,6 +32,8 @@ class ActivityFilter:
     resource_type: str = ""
     outcome: str = ""
     cluster_id: UUID | None = None
+    is_summary: bool = False
+    """Leave out actions that were only asked for; what became of each follows."""
     before: int | None = None
     """Sequence number that the page ends before."""
 
@@ -155,6 +160,8 @@ def _filtered(wanted: ActivityFilter) -> QuerySet[AuditLog]:
         "cluster_id": wanted.cluster_id,
     }
     rows = rows.filter(**{name: value for name, value in exact.items() if value})
+    if wanted.is_summary:
+        rows = rows.exclude(event=ACTION_REQUESTED)
     if wanted.search:
         text = wanted.search
         rows = rows.filter(

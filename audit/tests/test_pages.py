@@ -38,6 +38,19 @@ def test_given_a_filter_when_reading_then_only_matching_events_come(in_acme):
     assert [row.sentence for row in page.rows] == ["Could not drain"]
 
 
+def test_given_a_summary_when_reading_then_what_was_only_asked_for_is_left_out(in_acme):
+    record(
+        actor=Actor.system(in_acme.pk),
+        event="clusters.action.requested",
+        sentence="Asked to drain",
+        subject=Subject("instance", "n1", "n1"),
+    )
+    tell(in_acme, "Drained")
+
+    assert [row.sentence for row in activity_page(ActivityFilter(is_summary=True)).rows] == ["Drained"]
+    assert len(activity_page(ActivityFilter()).rows) == 2
+
+
 def test_given_an_untouched_record_when_verified_then_it_holds(in_acme):
     tell(in_acme, "One")
     tell(in_acme, "Two")

@@ -59,3 +59,30 @@ def lease(kind: str) -> timedelta:
     if ROUTES[kind] == "aws":
         return ACTUATOR_LEASE
     return _DRAIN_LIFETIME if kind == "drain_node" else AGENT_LEASE
+
+
+_DONE: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "launch_node": ("Launched node", "launch node"),
+        "terminate_instance": ("Terminated", "terminate"),
+        "soft_cordon_node": ("Steered new pods away from", "steer new pods away from"),
+        "cordon_node": ("Closed to new pods:", "close to new pods:"),
+        "uncordon_node": ("Opened to pods again:", "open to pods again:"),
+        "drain_node": ("Drained", "drain"),
+    }
+)
+"""For each kind, how to say that it was done, and what to do."""
+
+
+def sentence(*, kind: str, status: str, target: str, why: str = "") -> str:
+    """Return what became of an action in plain English, for the record and the feed."""
+    done, to_do = _DONE[kind]
+    said = {
+        "requested": f"Asked to {to_do} {target}",
+        "succeeded": f"{done} {target}",
+        "failed": f"Could not {to_do} {target}",
+        "refused": f"Refused to {to_do} {target}",
+        "expired": f"Gave up waiting to {to_do} {target}",
+        "cancelled": f"Withdrew the request to {to_do} {target}",
+    }[status]
+    return f"{said}: {why}" if why else said

@@ -90,7 +90,7 @@ def _queue(action: Action, actor: Actor) -> Action:
             stored,
             actor,
             "requested",
-            f"{stored.get_kind_display()}: {stored.target}",
+            rules.sentence(kind=stored.kind, status="requested", target=stored.target),
             after=dict(stored.params),
         )
         if stored.route == Action.Route.AWS:
@@ -241,10 +241,8 @@ def finish(
     if not moved:
         raise Conflict("The action changed meanwhile.")
     action.refresh_from_db()
-    verb = action.get_status_display().lower()
-    detail = f": {error_message}" if error_message else ""
-    sentence = f"{action.get_kind_display()} {verb}: {action.target}{detail}"
-    _tell(action, actor, status, sentence, after=dict(result or {}), usd_per_hour=usd_per_hour)
+    said = rules.sentence(kind=action.kind, status=status, target=action.target, why=error_message)
+    _tell(action, actor, status, said, after=dict(result or {}), usd_per_hour=usd_per_hour)
 
 
 @transaction.atomic

@@ -195,3 +195,17 @@ def test_law_no_walk_leaves_a_final_status(walk):
 
 def test_given_every_kind_when_looked_up_then_it_has_a_route():
     assert {choice.value for choice in Action.Kind} == set(rules.ROUTES)
+
+
+@pytest.mark.parametrize("kind", sorted(rules.ROUTES))
+def test_given_any_end_when_told_then_the_sentence_names_the_target_and_the_reason(kind):
+    for status in ("requested", *sorted(rules.MOVES.keys() - {"pending", "running"})):
+        said = rules.sentence(kind=kind, status=status, target="ip-10-0-0-1", why="a reason")
+
+        assert "ip-10-0-0-1: a reason" in said
+
+
+def test_given_a_drain_that_succeeded_when_told_then_it_reads_as_english():
+    said = rules.sentence(kind="drain_node", status="succeeded", target="ip-10-0-0-1")
+
+    assert said == "Drained ip-10-0-0-1"

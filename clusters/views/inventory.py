@@ -48,7 +48,7 @@ def overview(request: HttpRequest, cluster_id: UUID) -> HttpResponse:
         "grid": detail.node_grid(cluster_id),
         "largest_grid": detail.LARGEST_GRID,
         "groups": detail.node_groups(cluster_id),
-        "activity": activity_page(ActivityFilter(cluster_id=cluster_id), size=8),
+        "activity": activity_page(ActivityFilter(cluster_id=cluster_id, is_summary=True), size=8),
     }
     return _tab(request, cluster_id, "overview", facts)
 

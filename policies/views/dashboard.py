@@ -51,7 +51,7 @@ def dashboard(request: HttpRequest) -> HttpResponse:
         "potential": pages.potential(account_id),
         "plans": pages.open_plans(account_id),
         "composition": fleet.composition(account_id),
-        "activity": activity_page(ActivityFilter(), size=7),
+        "activity": activity_page(ActivityFilter(is_summary=True), size=7),
         "accounts": accounts,
         "reported_at": reported_at,
         "notices": list(
