@@ -21,7 +21,7 @@ check: install ## Format, lint, types, layers, templates, migrations, deployment
 	ruff check .
 	mypy $(PRODUCT)
 	lint-imports
-	djlint --check --lint --quiet templates
+	djlint --check --lint templates
 	python -W ignore manage.py makemigrations --check --dry-run
 	@source spotopt/tests/production.env && python manage.py check --deploy --fail-level WARNING
 
@@ -34,7 +34,7 @@ bench: install ## Measure, beside a reference in the same run
 format: install ## Format the code and the templates
 	ruff format .
 	ruff check --fix --quiet .
-	djlint --reformat --quiet templates || true
+	-djlint --reformat --quiet templates
 
 install: $(VENV)/installed node_modules/installed
 
