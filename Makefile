@@ -42,7 +42,7 @@ $(VENV)/installed: requirements-dev.txt
 	@echo "Installing Python packages into $(VENV)…"
 	@test -x $(BIN)/python || $$(command -v $(PYTHON) || command -v python3) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements-dev.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements-dev.txt
 	@touch $@
 
 node_modules/installed: package-lock.json $(VENV)/installed
