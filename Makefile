@@ -5,6 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 PRODUCT := spotopt audit accounts clusters mlregistry policies hibernation agentapi simulator
+# Compiled once at installation, because several processes import them at the same moment.
+IMPORTED_AT_START := amqp anyio asgiref boto3 botocore celery channels channels_redis cryptography django \
+  django_celery_beat django_filters django_structlog drf_spectacular h11 highspy httpcore httpx jinja2 kombu kr8s \
+  moto numpy psutil psycopg2 redis requests rest_framework rest_framework_simplejwt responses structlog urllib3 \
+  uvicorn websockets werkzeug yaml
 SPEED ?= 10
 PORT ?= 8000
 
@@ -43,6 +48,7 @@ $(VENV)/installed: requirements-dev.txt
 	@test -x $(BIN)/python || $$(command -v $(PYTHON) || command -v python3) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements-dev.txt
+	@cd $(VENV)/lib/python3*/site-packages && $(CURDIR)/$(BIN)/python -m compileall -q -j 2 $(IMPORTED_AT_START)
 	@touch $@
 
 node_modules/installed: package-lock.json $(VENV)/installed
