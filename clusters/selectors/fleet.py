@@ -186,10 +186,11 @@ def cost_history(
         .values("bin", "cluster_id")
         .annotate(usd=Avg("usd_per_hour"))
         .order_by("bin")
+        .values_list("bin", "usd")
     )
     totals: dict[datetime, Decimal] = defaultdict(Decimal)
-    for row in rows:
-        totals[row["bin"]] += row["usd"]
+    for at, usd in rows:
+        totals[at] += usd
     return tuple(CostPoint(at=at, usd_per_hour=usd) for at, usd in totals.items())
 
 
