@@ -56,7 +56,7 @@ def _membership(request: HttpRequest) -> Membership | None:
 
 
 def _enter(request: HttpRequest, membership: Membership | None) -> None:
-    request.membership = membership  # type: ignore[attr-defined]
+    request.membership = membership  # type: ignore[attr-defined]  # set by middleware
     if membership is not None:
         enter_tenant(membership.organization_id)
 
@@ -78,7 +78,7 @@ class ProblemPages(_Middleware):
             "status": exception.status,
             "request_id": current_request_id(),
         }
-        if request.htmx:  # type: ignore[attr-defined]
+        if request.htmx:  # type: ignore[attr-defined]  # set by middleware
             response = render(request, "_parts/_toast.html", context, status=exception.status)
             response["HX-Retarget"] = "#toasts"
             response["HX-Reswap"] = "beforeend"

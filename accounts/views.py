@@ -74,7 +74,7 @@ def context(request: HttpRequest) -> HttpResponse:
     if request.method == "POST":
         services.switch_context(actor=actor_of(request), account_id=_account_id(request))
         return redirect(_local(request, request.POST.get("next", "")) or "policies:dashboard")
-    template = "accounts/_context.html" if request.htmx else "accounts/context.html"  # type: ignore[attr-defined]
+    template = "accounts/_context.html" if request.htmx else "accounts/context.html"  # type: ignore[attr-defined]  # htmx
     return render(
         request,
         template,

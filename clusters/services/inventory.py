@@ -212,6 +212,6 @@ def _ask_for_scan(cluster: Cluster) -> None:
 def _upsert(model: type[Model], rows: Iterable[Model], key: list[str], names: tuple[str, ...]) -> None:
     rows = list(rows)
     if rows:
-        model.objects.bulk_create(  # type: ignore[attr-defined]
+        model.objects.bulk_create(  # type: ignore[attr-defined]  # any of our models
             rows, update_conflicts=True, unique_fields=key, update_fields=list(names), batch_size=_BATCH
         )

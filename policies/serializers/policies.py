@@ -17,7 +17,7 @@ class PolicySerializer(RowSerializer):
 
     template = serializers.SerializerMethodField()
     config = serializers.JSONField(help_text=f"The whole document. Defaults: {_EXAMPLE}")
-    updated_by = serializers.StringRelatedField(read_only=True)  # type: ignore[var-annotated]
+    updated_by = serializers.StringRelatedField(read_only=True)  # type: ignore[var-annotated]  # stubs
 
     class Meta:
         model = ClusterPolicy

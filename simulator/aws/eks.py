@@ -61,7 +61,7 @@ class SimulatedEks(Operation, EKSResponse):
         return found
 
     def _group_of(self, nodegroup: Nodegroup) -> Group | None:
-        name = str(nodegroup.resources["autoScalingGroups"][0]["name"])  # type: ignore[index]
+        name = str(nodegroup.resources["autoScalingGroups"][0]["name"])  # type: ignore[index]  # untyped in moto
         return self.groups.get(*self.place, name) if self.groups.exists(*self.place, name) else None
 
     def _age(self, cluster: Cluster) -> None:
