@@ -36,6 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
         instance.stop()
     if options.kill:
         found.append(Finding("killed once each", ", ".join(killer.killed), is_good=killer.is_done))
+        found.append(Finding("killed while plans ran", str(killer.at_work), is_good=killer.at_work > 0))
     _print(found, time.monotonic() - begun)
     return 0 if all(finding.is_good for finding in found) else 1
 

@@ -32,8 +32,8 @@ class Road:
     instance: Instance
     min_saving_percent: Decimal = Decimal(45)
     say: Callable[[str], None] = _say
-    meanwhile: Callable[[], None] | None = None
-    """Called at each look while plans run; the fault runs kill processes here."""
+    meanwhile: Callable[[], bool] | None = None
+    """Called at each look while plans run, and until it returns True; the fault runs kill processes here."""
     api: ApiClient = field(init=False)
     world: World = field(init=False)
     agents: Agents = field(init=False)
@@ -43,6 +43,11 @@ class Road:
         self.api = ApiClient(self.instance.url)
         self.world = World(self.instance.control_url)
         self.agents = Agents(self.instance.state / "agents")
+
+    @property
+    def is_over(self) -> bool:
+        """Tell whether every plan was over at the last look."""
+        return set(self.plans.values()) <= OVER
 
     def drive(self) -> Before:
         """Sign up, link, verify, scan, connect, optimize, approve, and wait until every plan is over."""
@@ -121,14 +126,15 @@ class Road:
         self.plans[plan["id"]] = "approved"
 
     def follow(self) -> None:
-        """Wait until every plan is over."""
+        """Wait until every plan is over, and everything has happened that should in the meantime."""
         deadline = time.monotonic() + PLAN_SECONDS
-        while not set(self.plans.values()) <= OVER:
+        is_done = self.meanwhile is None
+        while not (is_done and self.is_over):
             if time.monotonic() > deadline:
                 raise SystemExit(f"The plans did not end within {PLAN_SECONDS} s: {self.plans}")
             self.agents.revive()
             if self.meanwhile is not None:
-                self.meanwhile()
+                is_done = self.meanwhile()
             for plan_id in self.plans:
                 plan = self.api.get(f"/plans/{plan_id}")
                 if plan["status"] != self.plans[plan_id]:
