@@ -1,0 +1,1 @@
+"""Packing whole workloads from scratch: cost against proven bounds."""
