@@ -21,6 +21,7 @@ from policies.domain.scheduling import Board
 from policies.domain.selection import allowed_offers, effective_prices, worthwhile
 from policies.domain.shapes import CapacityType, ClusterSnapshot, Offer
 from policies.domain.target import Approach, Target, TargetFinder
+from policies.domain.watch import Watch, unwatched
 
 _ATTEMPTS = (
     (Approach.GUIDED, 0.0),
@@ -51,13 +52,19 @@ class Potential:
 
 
 def propose(
-    *, snapshot: ClusterSnapshot, offers: Sequence[Offer], rules: Rules, now: datetime
+    *,
+    snapshot: ClusterSnapshot,
+    offers: Sequence[Offer],
+    rules: Rules,
+    now: datetime,
+    watch: Watch = unwatched,
 ) -> PlanProposal:
     """Return the cheapest plan found that the checker accepts, or an empty one that says why.
 
     The plan's price after is never above its price before, and it never raises for lack of pools.
+    ``watch`` hears of each step before it begins; what it raises ends the search.
     """
-    return _Search(snapshot, offers, rules, now).run()
+    return _Search(snapshot, offers, rules, now, watch).run()
 
 
 def potential(
@@ -73,8 +80,14 @@ class _Search:
     """One run of the optimizer on one snapshot."""
 
     def __init__(
-        self, snapshot: ClusterSnapshot, offers: Sequence[Offer], rules: Rules, now: datetime
+        self,
+        snapshot: ClusterSnapshot,
+        offers: Sequence[Offer],
+        rules: Rules,
+        now: datetime,
+        watch: Watch,
     ) -> None:
+        self._watch = watch
         self._snapshot = under_policy(snapshot, rules)
         self._offers, self._rules, self._now = offers, rules, now
         self._workloads = [w for w in self._snapshot.workloads if w.kind not in DAEMON_KINDS]
@@ -89,6 +102,7 @@ class _Search:
 
     def run(self) -> PlanProposal:
         """Return the best valid proposal."""
+        self._watch("Bounding the cost from below", 0.0)
         bound = lower_bound(self._snapshot, self._allowed, self._refused, self._rules)
         writer = ProposalWriter(
             snapshot=self._snapshot,
@@ -103,6 +117,7 @@ class _Search:
         drafts = sorted(self._drafts(), key=lambda draft: (draft.price_after, draft.pods_moved))
         unsafe = False
         for draft in self._with_shorter(drafts):
+            self._watch("Checking the plan step by step", 0.9)
             proposal = writer.write(draft, common)
             if not check(snapshot=self._snapshot, proposal=proposal, offers=self._offers, rules=self._rules):
                 return proposal
@@ -137,7 +152,9 @@ class _Search:
         )
         large = sum(sum(pods.values()) for pods in self._pods.values()) > _LARGE_PODS
         seen: set[Target] = set()
-        for approach, slack in _ATTEMPTS_WHEN_LARGE if large else _ATTEMPTS:
+        attempts = _ATTEMPTS_WHEN_LARGE if large else _ATTEMPTS
+        for number, (approach, slack) in enumerate(attempts):
+            self._watch("Searching for cheaper nodes", 0.1 + 0.8 * number / len(attempts))
             target = finder.find(approach, slack)
             if target.doomed and target not in seen:
                 seen.add(target)
