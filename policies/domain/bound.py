@@ -9,7 +9,16 @@ import numpy as np
 from policies.domain.eligibility import pods_by_node
 from policies.domain.matching import accepted_places
 from policies.domain.mix import spot_limit_percent
-from policies.domain.model import BoolArray, FloatArray, place_of_node, place_of_offer, pod_vector, vector
+from policies.domain.model import (
+    RESOURCE_COUNT,
+    BoolArray,
+    FloatArray,
+    Vector,
+    place_of_node,
+    place_of_offer,
+    pod_vector,
+    vector,
+)
 from policies.domain.policy import Rules
 from policies.domain.relaxation import Columns, Infeasible, relax
 from policies.domain.selection import worthwhile
@@ -57,15 +66,15 @@ def lower_bound(
 
 def _room(
     node: Node, carried: Mapping[str, int], workloads: Mapping[str, Workload], *, taken: bool
-) -> tuple[int, int, int, int]:
+) -> Vector:
     """Return what the node offers: beside its pods when they are taken as given, else at least to them."""
     room = np.array(vector(node.allocatable - node.daemon_overhead))
-    load = np.zeros(4, np.int64)
+    load = np.zeros(RESOURCE_COUNT, np.int64)
     for workload_id, count in carried.items():
         if workload_id in workloads:
             load += np.array(pod_vector(workloads[workload_id])) * count
-    cpu, memory, slots, gpu = (room - load if taken else np.maximum(room, load)).tolist()
-    return cpu, memory, slots, gpu
+    cpu, memory, slots, gpu, ephemeral = (room - load if taken else np.maximum(room, load)).tolist()
+    return cpu, memory, slots, gpu, ephemeral
 
 
 def _accepted(
@@ -92,7 +101,7 @@ def _accepted(
 def _relaxed_price(
     subjects: Sequence[Workload], moving: Counter[str], accepted: Sequence[BoolArray], columns: Columns
 ) -> Decimal:
-    classes: dict[tuple[tuple[int, int, int, int], bytes], int] = {}
+    classes: dict[tuple[Vector, bytes], int] = {}
     mask_of: dict[bytes, BoolArray] = {}
     for workload, mask in zip(subjects, accepted, strict=True):
         key = (pod_vector(workload), mask.tobytes())

@@ -12,6 +12,9 @@ from policies.domain.shapes import CapacityType, Node, Offer, Resources, Taint, 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
+Vector = tuple[int, int, int, int, int]
+"""One amount of each resource, in the order of ``vector``."""
+RESOURCE_COUNT = 5
 
 ZONE_KEY = "topology.kubernetes.io/zone"
 HOSTNAME_KEY = "kubernetes.io/hostname"
@@ -90,12 +93,18 @@ def architecture(name: str) -> str:
     return _ARCH_LABEL.get(name, name)
 
 
-def vector(amount: Resources) -> tuple[int, int, int, int]:
-    """Return the amount as (milli-CPU, MiB, pods, GPUs)."""
-    return (amount.cpu_millis, amount.memory_mib, amount.pods, amount.gpu)
+def vector(amount: Resources) -> Vector:
+    """Return the amount as (milli-CPU, MiB, pods, GPUs, MiB of ephemeral storage)."""
+    return (amount.cpu_millis, amount.memory_mib, amount.pods, amount.gpu, amount.ephemeral_mib)
 
 
-def pod_vector(workload: Workload) -> tuple[int, int, int, int]:
+def pod_vector(workload: Workload) -> Vector:
     """Return what one pod of the workload takes; a pod always takes one pod slot."""
     request = workload.request
-    return (request.cpu_millis, request.memory_mib, max(1, request.pods), request.gpu)
+    return (
+        request.cpu_millis,
+        request.memory_mib,
+        max(1, request.pods),
+        request.gpu,
+        request.ephemeral_mib,
+    )

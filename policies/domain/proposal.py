@@ -10,7 +10,7 @@ import numpy as np
 
 from policies.domain.consolidation import Drained, Migration
 from policies.domain.matching import accepted_places
-from policies.domain.model import ZONE_KEY, BoolArray, place_of_offer, vector
+from policies.domain.model import RESOURCE_COUNT, ZONE_KEY, BoolArray, place_of_offer, vector
 from policies.domain.plan import Breakdown, Launch, PlanProposal, Refusal, Removal, Wave
 from policies.domain.policy import Rules
 from policies.domain.refusals import Code, node_refusal, workload_refusal
@@ -83,7 +83,7 @@ class ProposalWriter:
         }
         self._risk = {(o.instance_type, o.zone, o.capacity_type): o.interruption_risk for o in offers}
         rows = [vector(offer.allocatable - offer.daemon_overhead) for offer in allowed]
-        self._rooms = np.array(rows, np.int64).reshape(-1, 4)
+        self._rooms = np.array(rows, np.int64).reshape(-1, RESOURCE_COUNT)
         self._zones = np.array([offer.zone for offer in allowed])
         self._accepted: list[BoolArray] | None = None
 

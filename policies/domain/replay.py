@@ -58,10 +58,10 @@ class Replay:
         self._workloads = [w for w in snapshot.workloads if w.kind not in ("DaemonSet", "Node")]
         self._barred = {name for name, affinity in rules.spot_affinity.items() if affinity == "none"}
         self._row = {workload.id: row for row, workload in enumerate(self._workloads)}
-        self._request = np.array([_needs(workload) for workload in self._workloads]).reshape(-1, 4)
+        self._request = np.array([_needs(workload) for workload in self._workloads]).reshape(-1, 5)
         self._gone = frozenset(leaving)
         self._hosts: list[_Host] = []
-        self._size, self._free = np.zeros((0, 4)), np.zeros((0, 4))
+        self._size, self._free = np.zeros((0, 5)), np.zeros((0, 5))
         self._pods = np.zeros((len(self._workloads), 0), np.int64)
         self._receiving = np.zeros(0, bool)
         self._suits: dict[Hashable, npt.NDArray[np.bool_]] = {}
@@ -138,8 +138,8 @@ class Replay:
         return {host.zone for host in self._hosts if host.ready}
 
     def _append(self, arrivals: Sequence[tuple[_Host, Node | Offer]]) -> None:
-        size = np.array([_amounts(source.allocatable) for _, source in arrivals]).reshape(-1, 4)
-        used = np.array([_amounts(source.daemon_overhead) for _, source in arrivals]).reshape(-1, 4)
+        size = np.array([_amounts(source.allocatable) for _, source in arrivals]).reshape(-1, 5)
+        used = np.array([_amounts(source.daemon_overhead) for _, source in arrivals]).reshape(-1, 5)
         self._hosts += [host for host, _ in arrivals]
         self._size, self._free = np.vstack([self._size, size]), np.vstack([self._free, size - used])
         receiving = [host.ready and host.name not in self._gone for host, _ in arrivals]
@@ -202,13 +202,13 @@ def _name(workload: Workload) -> str:
     return f"{workload.namespace}/{workload.name}"
 
 
-def _amounts(resources: Resources) -> tuple[float, float, float, float]:
-    return (resources.cpu_millis, resources.memory_mib, resources.pods, resources.gpu)
+def _amounts(amount: Resources) -> tuple[float, ...]:
+    return (amount.cpu_millis, amount.memory_mib, amount.pods, amount.gpu, amount.ephemeral_mib)
 
 
-def _needs(workload: Workload) -> tuple[float, float, float, float]:
-    cpu, memory, pods, gpu = _amounts(workload.request)
-    return (cpu, memory, max(pods, 1), gpu)
+def _needs(workload: Workload) -> tuple[float, ...]:
+    cpu, memory, pods, gpu, ephemeral = _amounts(workload.request)
+    return (cpu, memory, max(pods, 1), gpu, ephemeral)
 
 
 def _suits(workload: Workload, host: _Host, *, tolerant: bool) -> bool:

@@ -5,7 +5,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from policies.domain.matching import accepted_places
-from policies.domain.model import ZONE_KEY, BoolArray, FloatArray, IntArray, Place, pod_vector, vector
+from policies.domain.model import (
+    RESOURCE_COUNT,
+    ZONE_KEY,
+    BoolArray,
+    FloatArray,
+    IntArray,
+    Place,
+    Vector,
+    pod_vector,
+    vector,
+)
 from policies.domain.shapes import Workload
 
 Move = tuple[int, int, int]
@@ -60,13 +70,15 @@ class Board:
 
     def choose(self, workload: int) -> int:
         """Return the place that the scheduler gives one more pod of the workload, or -1."""
-        cpu, memory, pods, gpu = self.requests[workload].tolist()
+        cpu, memory, pods, gpu, ephemeral = self.requests[workload].tolist()
         fits = self.open & self.accepted[workload]
         fits &= self.free[0] >= cpu
         fits &= self.free[1] >= memory
         fits &= self.free[2] >= pods
         if gpu:
             fits &= self.free[3] >= gpu
+        if ephemeral:
+            fits &= self.free[4] >= ephemeral
         if self._ruled[workload]:
             fits &= self._topology(workload)
         score = np.where(fits, self._share - self._penalty(cpu, memory), -np.inf)
@@ -193,5 +205,5 @@ class Board:
         return self._domains[key]
 
 
-def _matrix(rows: Sequence[tuple[int, int, int, int]]) -> IntArray:
-    return np.array(rows, np.int64).reshape(len(rows), 4)
+def _matrix(rows: Sequence[Vector]) -> IntArray:
+    return np.array(rows, np.int64).reshape(len(rows), RESOURCE_COUNT)

@@ -22,6 +22,7 @@ class Resources:
     memory_mib: int = 0
     pods: int = 0
     gpu: int = 0
+    ephemeral_mib: int = 0
 
     def __add__(self, other: "Resources") -> "Resources":
         """Return the sum, resource by resource."""
@@ -30,6 +31,7 @@ class Resources:
             self.memory_mib + other.memory_mib,
             self.pods + other.pods,
             self.gpu + other.gpu,
+            self.ephemeral_mib + other.ephemeral_mib,
         )
 
     def __sub__(self, other: "Resources") -> "Resources":
@@ -39,7 +41,11 @@ class Resources:
     def times(self, count: int) -> "Resources":
         """Return ``count`` times this amount."""
         return Resources(
-            self.cpu_millis * count, self.memory_mib * count, self.pods * count, self.gpu * count
+            self.cpu_millis * count,
+            self.memory_mib * count,
+            self.pods * count,
+            self.gpu * count,
+            self.ephemeral_mib * count,
         )
 
     def fits_in(self, room: "Resources") -> bool:
@@ -49,6 +55,7 @@ class Resources:
             and self.memory_mib <= room.memory_mib
             and self.pods <= room.pods
             and self.gpu <= room.gpu
+            and self.ephemeral_mib <= room.ephemeral_mib
         )
 
 
@@ -90,10 +97,31 @@ class Requirement:
 
 @dataclass(frozen=True, slots=True)
 class SpreadRule:
-    """A hard topology-spread constraint (``DoNotSchedule``) of a workload's own pods."""
+    """A hard topology-spread constraint (``DoNotSchedule``): no domain may get far ahead of the emptiest.
+
+    Domains are those of the nodes that the pod's node selector and affinity allow, whatever their taints
+    (the policies ``Honor`` and ``Ignore`` that Kubernetes has by default).
+    """
 
     topology_key: str
     max_skew: int
+    min_domains: int = 0
+    """With fewer domains than this the emptiest counts as having no pods."""
+    also_counts: tuple[str, ...] = ()
+    """Other workloads whose pods the rule's selector counts."""
+    counts_own: bool = True
+    """False when the selector passes over the workload's own pods."""
+    honors_affinity: bool = True
+    honors_taints: bool = False
+    """True when nodes with taints that the pod does not tolerate are no domain."""
+
+
+@dataclass(frozen=True, slots=True)
+class PodTerm:
+    """A required pod (anti-)affinity term: a topology key, and the workloads whose pods it looks for."""
+
+    topology_key: str
+    workload_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +136,19 @@ class Workload:
     request: Resources
     node_selector: Mapping[str, str] = field(default_factory=dict)
     requirements: tuple[Requirement, ...] = ()
+    """Node-affinity expressions that must all hold."""
+    alternatives: tuple[tuple[Requirement, ...], ...] = ()
+    """Node-affinity terms of which one must hold beside ``requirements``; empty when there is no choice."""
     tolerations: tuple[Toleration, ...] = ()
     spread: tuple[SpreadRule, ...] = ()
     anti_affinity_keys: tuple[str, ...] = ()
     """Topology keys on which two pods of this workload may not share a domain."""
+    pod_affinity: tuple[PodTerm, ...] = ()
+    """In the domain of each term a pod of one of its workloads must run; the workload itself may be one."""
+    pod_anti_affinity: tuple[PodTerm, ...] = ()
+    """No other workload of a term may run in the domain, nor this one where such a workload runs."""
+    on_demand_minimum: int = 0
+    """Pods of it that have to be on on-demand capacity; the others may be on spot."""
     pinned_zone: str = ""
     """Zone that its volumes live in; empty when it may run anywhere."""
     budget_allows: int | None = None
@@ -201,6 +238,8 @@ class Offer:
     burstable: bool = False
     back_off_until: datetime | None = None
     """Set while the pool is out of capacity."""
+    prepaid: int = 0
+    """Nodes of it that are paid for already: reserved instances and savings plans that nothing uses."""
 
     @property
     def pool(self) -> str:

@@ -11,6 +11,7 @@ from policies.domain.matching import accepted_places
 from policies.domain.mix import Bought, Mixer
 from policies.domain.model import (
     HOSTNAME_KEY,
+    RESOURCE_COUNT,
     ZONE_KEY,
     BoolArray,
     FloatArray,
@@ -73,13 +74,17 @@ class TargetFinder:
         self._workloads, self._places, self._offers, self._rules = workloads, places, offers, rules
         self._movable = np.array(movable, np.int64)
         self._counts, self._pending = counts, pending
-        self._requests = np.array([pod_vector(w) for w in workloads], np.int64).reshape(-1, 4)
+        self._requests = np.array([pod_vector(w) for w in workloads], np.int64).reshape(-1, RESOURCE_COUNT)
         offered = [place_of_offer(offer, f"offer-{index}") for index, offer in enumerate(offers)]
         self._all = [*offered, *places]
         self._accepted = accepted_places(workloads, self._all)
         self._zones = np.array([place.zone for place in self._all])
-        self._rooms = np.array([vector(place.room) for place in self._all], np.int64).reshape(-1, 4)
-        self._allocatable = np.array([vector(p.allocatable) for p in self._all], np.int64).reshape(-1, 4)
+        self._rooms = np.array([vector(place.room) for place in self._all], np.int64).reshape(
+            -1, RESOURCE_COUNT
+        )
+        self._allocatable = np.array([vector(p.allocatable) for p in self._all], np.int64).reshape(
+            -1, RESOURCE_COUNT
+        )
         self._prices = np.array(effective_prices(offers, rules))
         self._bearable = self._bearable_offers()
 
@@ -135,7 +140,12 @@ class TargetFinder:
                 [offered, np.zeros(len(fixed)), paid * (1 - STAY_DISCOUNT - 0.01 * used), [_ARTIFICIAL_PRICE]]
             ),
             rooms=np.concatenate(
-                [rooms[:offers], free, rooms[offers:][movable], np.full((1, 4), 10_000, np.int64)]
+                [
+                    rooms[:offers],
+                    free,
+                    rooms[offers:][movable],
+                    np.full((1, RESOURCE_COUNT), 10_000, np.int64),
+                ]
             ),
             upper=np.concatenate(
                 [np.where(self._bearable, np.inf, 0.0), usable.astype(float), np.ones(len(movable)), [np.inf]]
@@ -203,7 +213,7 @@ class TargetFinder:
     def _relaxed(self, classes: PodClasses, rooms: IntArray) -> Relaxed:
         columns = Columns(
             prices=np.append(self._prices, _ARTIFICIAL_PRICE),
-            rooms=np.concatenate([rooms, np.full((1, 4), 10_000, np.int64)]),
+            rooms=np.concatenate([rooms, np.full((1, RESOURCE_COUNT), 10_000, np.int64)]),
             upper=np.append(np.where(self._bearable, np.inf, 0.0), np.inf),
         )
         accepted = [np.append(mask, True) for mask in classes.accepted]
@@ -232,7 +242,9 @@ class TargetFinder:
                 masks[mask] = self._accepted[index] & (self._zones == zone) if zone else self._accepted[index]
             accepted.append(masks[mask])
         return PodClasses(
-            np.array([self._requests[index] for _, index, _, _ in chosen], np.int64).reshape(-1, 4),
+            np.array([self._requests[index] for _, index, _, _ in chosen], np.int64).reshape(
+                -1, RESOURCE_COUNT
+            ),
             np.array([count for count, *_ in chosen], np.int64),
             accepted,
             np.array([limit for *_, limit in chosen], np.int64),
