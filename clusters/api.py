@@ -18,6 +18,7 @@ from accounts.platform import get_safe_mode, set_safe_mode
 from clusters import filters, serializers
 from clusters.models import Action, Cluster, Instance, NodeGroup, Workload
 from clusters.selectors import metrics, registry
+from clusters.services import groups
 from clusters.services import registry as services
 from spotopt.core.openapi import answers, page_of
 
@@ -138,6 +139,25 @@ class ClusterNodeGroups(InsideCluster):
     def get_queryset(self) -> QuerySet[NodeGroup]:
         """Return the groups."""
         return registry.node_groups_of(self.cluster_id)
+
+
+class NodeGroupMinimum(APIView):
+    """The minimum size of an Auto Scaling group that plans lowered."""
+
+    @extend_schema(
+        summary="Restore a group's minimum", request=None,
+        responses=answers(202, serializers.ActionSerializer, 403, 404, 409),
+    )  # fmt: skip
+    def put(self, request: Request, cluster_id: UUID, group_id: UUID) -> Response:
+        """Queue the restoring; AWS launches what is missing, and plans keep the minimum from then on."""
+        action = groups.restore_minimum(cluster_id=cluster_id, group_id=group_id, actor=actor_of(request))
+        return Response(serializers.ActionSerializer(action).data, status=status.HTTP_202_ACCEPTED)
+
+    @extend_schema(summary="Release a group's minimum", responses=answers(204, None, 403, 404))
+    def delete(self, request: Request, cluster_id: UUID, group_id: UUID) -> Response:
+        """Let plans lower the minimum again."""
+        groups.release_minimum(cluster_id=cluster_id, group_id=group_id, actor=actor_of(request))
+        return Response(status=status.HTTP_204_NO_CONTENT)
 
 
 @extend_schema(

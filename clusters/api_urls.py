@@ -13,6 +13,11 @@ urlpatterns = [
     path(
         "clusters/<uuid:cluster_id>/node-groups", api.ClusterNodeGroups.as_view(), name="cluster-node-groups"
     ),
+    path(
+        "clusters/<uuid:cluster_id>/node-groups/<uuid:group_id>/minimum",
+        api.NodeGroupMinimum.as_view(),
+        name="node-group-minimum",
+    ),
     path("clusters/<uuid:cluster_id>/workloads", api.ClusterWorkloads.as_view(), name="cluster-workloads"),
     path("clusters/<uuid:cluster_id>/actions", api.ClusterActions.as_view(), name="cluster-actions"),
     path("metrics/composition", api.Composition.as_view(), name="metrics-composition"),

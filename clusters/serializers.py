@@ -96,7 +96,8 @@ class NodeGroupSerializer(RowSerializer):
         model = NodeGroup
         fields = [
             "id", "name", "kind", "instance_types", "min_size", "desired_capacity", "max_size",
-            "original_min_size", "spot_enabled", "labels", "taints", "node_count", "last_seen_at",
+            "original_min_size", "keeps_minimum", "spot_enabled", "labels", "taints", "node_count",
+            "last_seen_at",
         ]  # fmt: skip
 
 

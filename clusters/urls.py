@@ -13,6 +13,16 @@ page_urls = [
     path("clusters/<uuid:cluster_id>/workloads", inventory.workloads, name="workloads"),
     path("clusters/<uuid:cluster_id>/actions", inventory.actions, name="actions"),
     path("clusters/<uuid:cluster_id>/agent", inventory.agent, name="agent"),
+    path(
+        "clusters/<uuid:cluster_id>/groups/<uuid:group_id>/restore-minimum",
+        inventory.restore_minimum,
+        name="restore-minimum",
+    ),
+    path(
+        "clusters/<uuid:cluster_id>/groups/<uuid:group_id>/release-minimum",
+        inventory.release_minimum,
+        name="release-minimum",
+    ),
     path("clusters/<uuid:cluster_id>/cost.json", inventory.cluster_cost, name="cost"),
     path("onboarding", connecting.onboarding, name="onboarding"),
     path("onboarding/connect", connecting.connect, name="connect"),

@@ -24,6 +24,7 @@ ROUTES: Mapping[str, str] = MappingProxyType(
     {
         "launch_node": "aws",
         "terminate_instance": "aws",
+        "restore_minimum": "aws",
         "soft_cordon_node": "agent",
         "cordon_node": "agent",
         "uncordon_node": "agent",
@@ -69,6 +70,7 @@ _DONE: Mapping[str, tuple[str, str]] = MappingProxyType(
         "cordon_node": ("Closed to new pods:", "close to new pods:"),
         "uncordon_node": ("Opened to pods again:", "open to pods again:"),
         "drain_node": ("Drained", "drain"),
+        "restore_minimum": ("Restored the minimum size of", "restore the minimum size of"),
     }
 )
 """For each kind, how to say that it was done, and what to do."""

@@ -18,6 +18,7 @@ class Action(Record, TenantModel):
         CORDON_NODE = "cordon_node", "Cordon node"
         UNCORDON_NODE = "uncordon_node", "Uncordon node"
         DRAIN_NODE = "drain_node", "Drain node"
+        RESTORE_MINIMUM = "restore_minimum", "Restore a group's minimum size"
 
     class Route(models.TextChoices):
         AWS = "aws", "AWS"
@@ -36,7 +37,7 @@ class Action(Record, TenantModel):
     kind = models.CharField(max_length=30, choices=Kind)
     route = models.CharField(max_length=10, choices=Route)
     target = models.CharField(max_length=255)
-    """Node name, instance id, or the launch's name in its plan."""
+    """Node name, instance id, group name, or the launch's name in its plan."""
     params = models.JSONField(default=dict, blank=True)
     reason = models.CharField(max_length=500, blank=True)
     requested_by = models.CharField(max_length=255)

@@ -93,7 +93,9 @@ class NodeGroup(Record, TenantModel):
     desired_capacity = models.PositiveIntegerField(default=0)
     max_size = models.PositiveIntegerField(default=0)
     original_min_size = models.PositiveIntegerField(null=True, blank=True)
-    """Minimum before Spotopt lowered it; null when it never did."""
+    """Minimum before Spotopt lowered it; null when it never did, or when a person had it restored."""
+    keeps_minimum = models.BooleanField(default=False)
+    """Set when a person had the minimum restored: plans never lower it again."""
     spot_enabled = models.BooleanField(default=False)
     labels = models.JSONField(default=dict, blank=True)
     taints = models.JSONField(default=list, blank=True)

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Case, Count, F, IntegerField, Q, Sum, Value, When
+from django.db.models import Case, Count, Exists, F, IntegerField, OuterRef, Q, Sum, Value, When
 from django.db.models.functions import Coalesce
 
 from clusters.domain.contact import Contact, contact, is_stale
@@ -86,12 +86,15 @@ class GridNode:
 class GroupRow:
     """One node group and what runs in it."""
 
+    id: UUID
     name: str
     kind: str
     minimum: int
     desired: int
     maximum: int
     lowered_from: int | None
+    keeps_minimum: bool
+    is_restoring: bool
     nodes: int
     spot_nodes: int
     usd_per_hour: Decimal
@@ -164,23 +167,33 @@ def node_grid(cluster_id: UUID) -> tuple[GridNode, ...]:
 def node_groups(cluster_id: UUID) -> tuple[GroupRow, ...]:
     """Return the groups by name (one query)."""
     alive = Q(instances__state__in=ALIVE)
+    restoring = Action.objects.filter(
+        cluster_id=cluster_id,
+        kind=Action.Kind.RESTORE_MINIMUM,
+        target=OuterRef("name"),
+        status__in=[Action.Status.PENDING, Action.Status.RUNNING],
+    )
     rows = (
         NodeGroup.objects.filter(cluster_id=cluster_id)
         .annotate(
             node_total=Count("instances", filter=alive),
             spot_total=Count("instances", filter=alive & Q(instances__lifecycle="spot")),
             usd=Coalesce(Sum("instances__price", filter=alive), ZERO_USD),
+            is_restoring=Exists(restoring),
         )
         .order_by("name")
     )
     return tuple(
         GroupRow(
+            id=row.pk,
             name=row.name,
             kind=row.get_kind_display(),
             minimum=row.min_size,
             desired=row.desired_capacity,
             maximum=row.max_size,
             lowered_from=row.original_min_size,
+            keeps_minimum=row.keeps_minimum,
+            is_restoring=row.is_restoring,
             nodes=row.node_total,
             spot_nodes=row.spot_total,
             usd_per_hour=row.usd,

@@ -1,4 +1,4 @@
-"""Carry AWS actions out: launch and terminate, each safe to do again after a crash."""
+"""Carry AWS actions out: launch, terminate, restore; each safe to do again after a crash."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -224,11 +224,17 @@ def _terminate(action: Action, session: RegionSession) -> Outcome:
 
 
 def _leave_group(action: Action, session: RegionSession, group: ScalingGroup, instance_id: str) -> None:
-    """Take the member out and ask for one less; lower the minimum first where it forbids that."""
+    """Take the member out and ask for one less; lower the minimum first where it forbids that.
+
+    Raises GuardrailViolated when a person had the minimum restored.
+    """
     if instance_id not in group.instance_ids:
         ec2.terminate(session=session, instance_id=instance_id)
         return
     if group.desired - 1 < group.min_size:
+        if nodes.keeps_minimum(cluster=action.cluster, group_name=group.name):
+            reason = f"{group.name} is at its minimum of {group.min_size}, which somebody had restored."
+            raise GuardrailViolated(reason, code="group_minimum")
         nodes.record_lowered_minimum(cluster=action.cluster, group_name=group.name, minimum=group.min_size)
         autoscaling.set_sizes(session=session, group_name=group.name, minimum=group.desired - 1)
     autoscaling.terminate_in_group(session=session, instance_id=instance_id, decrement=True)
@@ -241,7 +247,24 @@ def _terminated(action: Action, instance_id: str, note: str, end_reason: str = "
     return Outcome(is_success=True, result={"instance_id": instance_id, "note": note}, usd_per_hour=price)
 
 
+# --- restore ---------------------------------------------------------------------------------------------
+
+
+def _restore_minimum(action: Action, session: RegionSession) -> Outcome:
+    """Give an Auto Scaling group its minimum back; AWS launches what is missing to reach it."""
+    name, minimum = str(action.params["group_name"]), int(str(action.params["minimum"]))
+    group = autoscaling.describe_group(session, name=name)
+    if group.min_size < minimum:
+        actions.require_allowed(action)
+        desired = max(group.desired, minimum)
+        autoscaling.set_sizes(session=session, group_name=name, minimum=minimum, desired=desired)
+    restored = autoscaling.describe_group(session, name=name)
+    nodes.record_restored_minimum(cluster=action.cluster, group=restored)
+    return Outcome(is_success=True, result={"minimum": restored.min_size, "desired": restored.desired})
+
+
 _EXECUTORS: dict[str, Callable[[Action, RegionSession], Outcome]] = {
     Action.Kind.LAUNCH_NODE: _launch,
     Action.Kind.TERMINATE_INSTANCE: _terminate,
+    Action.Kind.RESTORE_MINIMUM: _restore_minimum,
 }

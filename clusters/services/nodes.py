@@ -6,7 +6,7 @@ from datetime import timedelta
 from django.db import transaction
 
 from clusters.domain.back_off import FORGOTTEN_AFTER, next_back_off_seconds
-from clusters.domain.capacity import SPOTOPT_GROUP, FoundInstance, PoolRefusal
+from clusters.domain.capacity import SPOTOPT_GROUP, FoundInstance, PoolRefusal, ScalingGroup
 from clusters.models import Action, Cluster, Instance, NodeGroup, PoolState
 from clusters.selectors.market import price_of
 from clusters.services.ledger import requested_cpu_millis
@@ -103,6 +103,23 @@ def record_lowered_minimum(*, cluster: Cluster, group_name: str, minimum: int) -
     NodeGroup.objects.filter(cluster=cluster, asg_name=group_name, original_min_size__isnull=True).update(
         original_min_size=minimum
     )
+
+
+def record_restored_minimum(*, cluster: Cluster, group: ScalingGroup) -> None:
+    """Write down a group's sizes after its minimum was restored, and that plans keep it from now on."""
+    NodeGroup.objects.filter(cluster=cluster, asg_name=group.name).update(
+        min_size=group.min_size,
+        desired_capacity=group.desired,
+        max_size=group.max_size,
+        original_min_size=None,
+        keeps_minimum=True,
+        updated_at=utcnow(),
+    )
+
+
+def keeps_minimum(*, cluster: Cluster, group_name: str) -> bool:
+    """Tell whether a person had the group's minimum restored, so that it must not be lowered."""
+    return NodeGroup.objects.filter(cluster=cluster, asg_name=group_name, keeps_minimum=True).exists()
 
 
 def resting_pools(zone_ids: Iterable[str]) -> set[tuple[str, str, str]]:

@@ -8,16 +8,23 @@ import pytest
 import time_machine
 
 from accounts import platform
+from audit.models import AuditLog
 from clusters.aws import autoscaling, ec2
 from clusters.aws.session import RoleGrant, session_for
 from clusters.models import Action, Instance, NodeGroup, PoolState
-from clusters.services import actions, actuation
+from clusters.services import actions, actuation, groups
 from clusters.tests.factories import ClusterFactory, InstanceFactory, NodeGroupFactory
 from spotopt.core.actor import Actor
 from spotopt.core.clock import utcnow
+from spotopt.core.errors import Conflict
 
 GROUP = "production-general"
 SPOT, ON_DEMAND = "m5.large:spot", "m5.large:on_demand"
+
+
+@pytest.fixture
+def actor(linked):
+    return Actor(kind="user", organization_id=linked.organization_id, label="alice@acme.test", role="owner")
 
 
 @pytest.fixture
@@ -290,3 +297,58 @@ def test_given_a_node_that_aws_took_back_when_terminated_then_no_saving_is_ours(
 
     assert (row.state, row.changed_by_plan_id) == (Instance.State.TERMINATED, None)
     assert row.price == Decimal("0.192000")
+
+
+def test_given_a_lowered_minimum_when_restored_then_aws_grows_the_group_and_no_plan_lowers_it_again(
+    cluster, session, group, actor
+):
+    autoscaling.set_sizes(session=session, group_name=GROUP, minimum=group.desired)
+    _run(_terminate(cluster, cluster.instances.get(instance_id=group.instance_ids[0])))
+    row = NodeGroup.objects.get(cluster=cluster, name=GROUP)
+
+    asked = groups.restore_minimum(cluster_id=cluster.pk, group_id=row.pk, actor=actor)
+    again = groups.restore_minimum(cluster_id=cluster.pk, group_id=row.pk, actor=actor)
+    status = _run(asked)
+
+    after = autoscaling.describe_group(session, name=GROUP)
+    row.refresh_from_db()
+    refused = _terminate(cluster, cluster.instances.get(instance_id=group.instance_ids[1]))
+    _run(refused)
+    unchanged = autoscaling.describe_group(session, name=GROUP)
+    autoscaling.set_sizes(session=session, group_name=GROUP, minimum=group.min_size)
+    assert (again.pk, status) == (asked.pk, Action.Status.SUCCEEDED)
+    assert (after.min_size, after.desired) == (group.desired, group.desired)
+    assert (row.min_size, row.original_min_size, row.keeps_minimum) == (group.desired, None, True)
+    assert (refused.status, refused.error_code) == (Action.Status.REFUSED, "group_minimum")
+    assert unchanged.min_size == group.desired
+
+
+def test_given_a_restoring_that_ran_when_it_runs_again_then_nothing_changes(cluster, session, group, actor):
+    row = NodeGroup.objects.get(cluster=cluster, name=GROUP)
+    NodeGroup.objects.filter(pk=row.pk).update(original_min_size=group.min_size)
+    asked = groups.restore_minimum(cluster_id=cluster.pk, group_id=row.pk, actor=actor)
+    held = actions.claim_for_actuator(action_id=asked.pk, worker="one")
+
+    first = actuation._restore_minimum(held, session)
+    second = actuation._restore_minimum(held, session)
+
+    assert first == second
+    assert autoscaling.describe_group(session, name=GROUP).desired == group.desired
+
+
+def test_given_a_minimum_that_plans_keep_when_released_then_it_is_recorded_once(cluster, actor):
+    row = NodeGroup.objects.get(cluster=cluster, name=GROUP)
+    NodeGroup.objects.filter(pk=row.pk).update(keeps_minimum=True)
+
+    for _ in range(2):
+        released = groups.release_minimum(cluster_id=cluster.pk, group_id=row.pk, actor=actor)
+
+    assert not released.keeps_minimum
+    assert AuditLog.objects.filter(event="clusters.group.minimum_released").count() == 1
+
+
+def test_given_a_minimum_that_was_never_lowered_when_restored_then_it_is_a_conflict(cluster, actor):
+    row = NodeGroup.objects.get(cluster=cluster, name=GROUP)
+
+    with pytest.raises(Conflict, match="never lowered"):
+        groups.restore_minimum(cluster_id=cluster.pk, group_id=row.pk, actor=actor)

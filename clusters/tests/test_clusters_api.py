@@ -383,3 +383,26 @@ def test_given_another_organizations_cluster_when_touched_then_it_is_not_found(a
     assert speak.get("/api/v1/metrics/kpi", {"account": str(cluster.account_id)}).json()["active_nodes"] == 0
     cluster.refresh_from_db()
     assert (cluster.environment, cluster.maintenance_mode, cluster.removed_at) == ("prod", False, None)
+
+
+def test_given_a_lowered_minimum_when_its_restoring_is_asked_for_then_an_action_waits(cluster, api_as, alice):
+    group = cluster.node_groups.get(name="web")
+    group.asg_name, group.original_min_size = "web", 2
+    group.save()
+    url = f"/api/v1/clusters/{cluster.pk}/node-groups/{group.pk}/minimum"
+
+    asked = api_as(alice).put(url)
+    page = api_as(alice).get(f"/api/v1/clusters/{cluster.pk}/node-groups").json()
+
+    assert asked.status_code == 202, asked.content
+    assert (asked.json()["kind"], asked.json()["params"]["minimum"]) == ("restore_minimum", 2)
+    assert page["node_groups"][0]["original_min_size"] == 2
+    assert api_as(alice).delete(url).status_code == 204
+
+
+def test_given_a_viewer_when_a_minimum_is_to_be_restored_then_it_is_forbidden(cluster, api_as, viewer):
+    group = cluster.node_groups.get(name="web")
+
+    answer = api_as(viewer).put(f"/api/v1/clusters/{cluster.pk}/node-groups/{group.pk}/minimum")
+
+    assert answer.status_code == 403

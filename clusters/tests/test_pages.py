@@ -6,7 +6,7 @@ import pytest
 from django.urls import reverse
 
 from accounts.models import Account, Membership
-from clusters.models import Cluster, ClusterSample, Instance, Placement, SavingsEntry, Workload
+from clusters.models import Cluster, ClusterSample, Instance, NodeGroup, Placement, SavingsEntry, Workload
 from clusters.selectors import detail, fleet, inside
 from clusters.selectors.listing import ClusterFilter, cluster_page
 from spotopt.core.clock import utcnow
@@ -283,3 +283,40 @@ def test_given_a_part_is_fetched_again_when_the_nodes_changed_then_the_head_come
     assert "hx-swap-oob" not in page
     assert 'id="cluster-head" hx-swap-oob="morph"' in part
     assert 'Nodes <span class="count">1</span>' in part
+
+
+def test_given_a_lowered_minimum_when_restored_from_the_page_then_it_shows_that_it_is_under_way(
+    account, alice, viewer, as_user
+):
+    cluster = cluster_in(account)
+    group = NodeGroup.objects.create(
+        organization=account.organization, cluster=cluster, name="web", kind="asg", asg_name="web",
+        desired_capacity=1, max_size=5, original_min_size=3,
+    )  # fmt: skip
+    page = reverse("clusters:detail", args=[cluster.pk])
+    restore = reverse("clusters:restore-minimum", args=[cluster.pk, group.pk])
+
+    offered = as_user(alice).get(page).text
+    forbidden = as_user(viewer).post(restore)
+    shown = as_user(alice).post(restore, follow=True).text
+
+    assert "Restore 3" in offered
+    assert "Restore 3" not in as_user(viewer).get(page).text
+    assert forbidden.status_code == 403
+    assert "restoring the minimum" in shown
+
+
+def test_given_a_kept_minimum_when_released_from_the_page_then_plans_may_lower_it_again(
+    account, alice, as_user
+):
+    cluster = cluster_in(account)
+    group = NodeGroup.objects.create(
+        organization=account.organization, cluster=cluster, name="web", kind="asg", asg_name="web",
+        keeps_minimum=True,
+    )  # fmt: skip
+
+    release = reverse("clusters:release-minimum", args=[cluster.pk, group.pk])
+    shown = as_user(alice).post(release, follow=True).text
+
+    assert "Plans may lower the minimum of web again" in shown
+    assert "minimum kept" not in shown

@@ -2,15 +2,17 @@
 
 from uuid import UUID
 
+from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.shortcuts import render
-from django.views.decorators.http import require_GET
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_GET, require_POST
 
-from accounts.permissions import Role, page_for
+from accounts.permissions import Role, actor_of, page_for
 from audit.selectors import ActivityFilter, activity_page
 from clusters.models import Cluster
 from clusters.selectors import detail, fleet, inside
 from clusters.selectors.listing import ClusterFilter, cluster_page, cluster_regions
+from clusters.services import groups
 from clusters.views.scope import account_in_view, history_wanted, template_for
 from spotopt.core.clock import utcnow
 
@@ -51,6 +53,24 @@ def overview(request: HttpRequest, cluster_id: UUID) -> HttpResponse:
         "activity": activity_page(ActivityFilter(cluster_id=cluster_id, is_summary=True), size=8),
     }
     return _tab(request, cluster_id, "overview", facts)
+
+
+@page_for(Role.MEMBER)
+@require_POST
+def restore_minimum(request: HttpRequest, cluster_id: UUID, group_id: UUID) -> HttpResponse:
+    """Give a node group the minimum back that plans lowered."""
+    action = groups.restore_minimum(cluster_id=cluster_id, group_id=group_id, actor=actor_of(request))
+    messages.success(request, f"Asked AWS to restore the minimum of {action.target}.")
+    return redirect("clusters:detail", cluster_id=cluster_id)
+
+
+@page_for(Role.MEMBER)
+@require_POST
+def release_minimum(request: HttpRequest, cluster_id: UUID, group_id: UUID) -> HttpResponse:
+    """Let plans lower the group's minimum again."""
+    group = groups.release_minimum(cluster_id=cluster_id, group_id=group_id, actor=actor_of(request))
+    messages.success(request, f"Plans may lower the minimum of {group.name} again.")
+    return redirect("clusters:detail", cluster_id=cluster_id)
 
 
 @page_for(Role.VIEWER)

@@ -43,6 +43,7 @@ def cluster_snapshot(cluster_id: UUID) -> ClusterSnapshot:
         .select_related("node_group")
         .order_by("node_name")
     )
+    floors = _held_by_minimum(instances)
     rows = {
         row.pk: row
         for row in WorkloadRow.objects.filter(cluster_id=cluster_id).exclude(kind=DAEMON_SET).order_by("key")
@@ -58,7 +59,7 @@ def cluster_snapshot(cluster_id: UUID) -> ClusterSnapshot:
         cluster_name=cluster.name,
         region=cluster.region,
         taken_at=cluster.snapshot_at,
-        nodes=tuple(_node(instance) for instance in instances if _measured(instance)),
+        nodes=tuple(_node(instance, floors) for instance in instances if _measured(instance)),
         workloads=tuple(_workloads(rows.values(), placed)),
         placements=tuple(
             PlacedPods(workload_id=_part(row, node.az), node_id=node.node_name, count=count)
@@ -100,7 +101,23 @@ def _measured(instance: Instance) -> bool:
     return instance.cpu_allocatable_millis is not None and instance.price is not None
 
 
-def _node(row: Instance) -> Node:
+def _held_by_minimum(instances: Iterable[Instance]) -> dict[UUID, str]:
+    """Return why nodes must stay that fill a minimum which somebody had restored; the dearest are free."""
+    groups: dict[UUID, list[Instance]] = defaultdict(list)
+    for instance in instances:
+        if instance.node_group is not None and instance.node_group.keeps_minimum:
+            groups[instance.node_group.pk].append(instance)
+    held = {}
+    for members in groups.values():
+        group = members[0].node_group
+        assert group is not None  # noqa: S101  # by the grouping
+        members.sort(key=lambda member: (member.price or Decimal(0), member.node_name))
+        reason = f"{group.name} must keep {group.min_size} nodes; somebody had that minimum restored."
+        held.update({member.pk: reason for member in members[: group.min_size]})
+    return held
+
+
+def _node(row: Instance, held: Mapping[UUID, str]) -> Node:
     return Node(
         id=row.node_name,
         instance_id=row.instance_id,
@@ -124,6 +141,7 @@ def _node(row: Instance) -> Node:
         group_kind=row.node_group.kind if row.node_group else "",
         cpu_used_millis=_share(row.cpu_util, row.cpu_allocatable_millis),
         memory_used_mib=_share(row.memory_util, row.memory_allocatable_mib),
+        protected_reason=held.get(row.pk, ""),
     )
 
 

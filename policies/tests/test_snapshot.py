@@ -63,6 +63,18 @@ def test_given_daemon_sets_and_unmeasured_nodes_when_read_then_they_are_left_out
     assert len(snapshot.nodes) == 2
 
 
+def test_given_a_restored_minimum_when_read_then_only_the_dearest_nodes_above_it_may_go(cluster):
+    group = NodeGroupFactory(cluster=cluster, name="web", keeps_minimum=True, min_size=2, desired_capacity=3)
+    for number, price in enumerate(["0.10", "0.40", "0.20"]):
+        InstanceFactory(cluster=cluster, node_group=group, node_name=f"n{number}", price=Decimal(price))
+    free = InstanceFactory(cluster=cluster, node_group=NodeGroupFactory(cluster=cluster, name="free"))
+
+    held = {node.id: node.protected_reason for node in cluster_snapshot(cluster.pk).nodes}
+
+    reason = "web must keep 2 nodes; somebody had that minimum restored."
+    assert held == {"n0": reason, "n1": "", "n2": reason, free.node_name: ""}
+
+
 def test_given_prices_when_offers_are_read_then_on_demand_is_in_every_zone_and_spot_where_it_is_priced(
     cluster, two_zones, django_assert_num_queries
 ):

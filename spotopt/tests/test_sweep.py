@@ -49,6 +49,7 @@ PARAMETERS = {
     "action_id": "clusters.Action",
     "cluster_id": "clusters.Cluster",
     "event_id": "audit.AuditLog",
+    "group_id": "clusters.NodeGroup",
     "key_id": "agentapi.APIKey",
     "node_id": "clusters.Instance",
     "plan_id": "policies.Plan",
