@@ -130,8 +130,8 @@ class PolicyRevision(Record, TenantModel):
         return f"version {self.version} of {self.policy_id}"
 
 
-class OptimizationJob(Record, TenantModel):
-    """One run of the optimizer on one cluster."""
+class WorkerJob(Record, TenantModel):
+    """Something that a worker computes, with progress; whoever asked may cancel it."""
 
     class Status(models.TextChoices):
         QUEUED = "queued", "Queued"
@@ -140,20 +140,37 @@ class OptimizationJob(Record, TenantModel):
         FAILED = "failed", "Failed"
         CANCELLED = "cancelled", "Cancelled"
 
+    status = models.CharField(max_length=10, choices=Status, default=Status.QUEUED)
+    requested_by = models.CharField(max_length=255)
+    phase = models.CharField(max_length=60, blank=True)
+    progress_percent = models.PositiveSmallIntegerField(default=0)
+    error_message = models.CharField(max_length=500, blank=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    completed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        abstract = True
+
+    @property
+    def is_under_way(self) -> bool:
+        """Tell whether it waits for a worker or has one."""
+        return self.status in UNFINISHED
+
+
+UNFINISHED = (WorkerJob.Status.QUEUED, WorkerJob.Status.RUNNING)
+
+
+class OptimizationJob(WorkerJob):
+    """One run of the optimizer on one cluster."""
+
     class Trigger(models.TextChoices):
         MANUAL = "manual", "By hand"
         DISCOVERY = "discovery", "After a scan"
         EVENT = "event", "Event"
 
     cluster = models.ForeignKey(Cluster, on_delete=models.PROTECT, related_name="optimization_jobs")
-    status = models.CharField(max_length=10, choices=Status, default=Status.QUEUED)
     trigger = models.CharField(max_length=10, choices=Trigger, default=Trigger.MANUAL)
-    requested_by = models.CharField(max_length=255)
-    phase = models.CharField(max_length=60, blank=True)
     results = models.JSONField(default=dict, blank=True)
-    error_message = models.CharField(max_length=500, blank=True)
-    started_at = models.DateTimeField(null=True, blank=True)
-    completed_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         db_table = "optimization_jobs"
@@ -171,6 +188,32 @@ class OptimizationJob(Record, TenantModel):
 
     def __str__(self) -> str:
         return f"{self.status} job of {self.cluster_id}"
+
+
+class WhatIf(WorkerJob):
+    """One cluster under several sets of rules and prices, side by side; nothing of it is carried out."""
+
+    cluster = models.ForeignKey(Cluster, on_delete=models.PROTECT, related_name="what_ifs")
+    scenarios = models.JSONField(default=list)
+    """What was asked, as ``policies.services.scenarios`` writes it; the cluster as it is comes first."""
+    outcomes = models.JSONField(default=list, blank=True)
+    """One for each scenario that is done, as ``policies.domain.whatif`` names the figures."""
+    quoted_at = models.DateTimeField(null=True, blank=True)
+    snapshot_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        db_table = "what_ifs"
+        indexes = [models.Index(fields=["cluster", "-created_at"], name="idx_what_if_cluster_created")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["cluster"],
+                condition=Q(status__in=["queued", "running"]),
+                name="what_ifs_one_at_a_time",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.status} what-if of {self.cluster_id}"
 
 
 class Plan(Record, TenantModel):
@@ -204,6 +247,8 @@ class Plan(Record, TenantModel):
     document = models.JSONField()
     """The whole proposal: waves, launches and removals as ``policies.domain.plan`` names them."""
     refusals = models.JSONField(default=list)
+    constraint_prices = models.JSONField(default=dict, blank=True)
+    """What each binding constraint costs, as ``policies.services.explaining`` writes it; empty at first."""
     decided_by = models.CharField(max_length=255, blank=True)
     decided_at = models.DateTimeField(null=True, blank=True)
     started_at = models.DateTimeField(null=True, blank=True)

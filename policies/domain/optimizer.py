@@ -1,7 +1,7 @@
 """Proposes the cheapest safe way from a running cluster to a smaller bill."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
@@ -71,8 +71,7 @@ def potential(
     *, snapshot: ClusterSnapshot, offers: Sequence[Offer], rules: Rules, now: datetime
 ) -> Potential:
     """Return what ``propose`` would save, however little, without the thresholds of the policy."""
-    unbounded = replace(rules, min_saving_percent=0, min_saving_usd_per_hour=Decimal(0))
-    plan = propose(snapshot=snapshot, offers=offers, rules=unbounded, now=now)
+    plan = propose(snapshot=snapshot, offers=offers, rules=rules.without_thresholds(), now=now)
     return Potential(plan.usd_per_hour_before, plan.usd_per_hour_after, plan.breakdown)
 
 

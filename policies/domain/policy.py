@@ -1,7 +1,7 @@
 """The policy document: every knob an operator may turn, with its range and default."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
 
@@ -53,3 +53,7 @@ class Rules:
     excluded_instance_types: frozenset[str] = field(default_factory=frozenset)
     spot_affinity: Mapping[str, str] = field(default_factory=dict)
     """``prefer``, ``force`` or ``none`` by namespace; missing means ``prefer``."""
+
+    def without_thresholds(self) -> "Rules":
+        """Return the rules with every saving welcome, however small: only what is safe and allowed counts."""
+        return replace(self, min_saving_percent=0, min_saving_usd_per_hour=Decimal(0))
