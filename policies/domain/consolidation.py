@@ -164,9 +164,8 @@ class Mover:
         while stuck >= 0 and self._launch_for(stuck, place, step):
             moves, stuck = self._board.empty(place)
         if stuck >= 0:
-            workload = self._board.workloads[stuck]
-            name = f"{workload.namespace}/{workload.name}"
-            return Code.NO_ROOM_ELSEWHERE, f"Kept: a pod of {name} would find no other place."
+            code, reason = self._board.obstacle
+            return code, f"Kept: {reason[0].lower()}{reason[1:]}"
         self._board.ready[place] = False
         if not self._launch_until(self._has_headroom, step):
             self._board.ready[place] = True

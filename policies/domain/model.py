@@ -18,6 +18,8 @@ RESOURCE_COUNT = 5
 
 ZONE_KEY = "topology.kubernetes.io/zone"
 HOSTNAME_KEY = "kubernetes.io/hostname"
+NAME_FIELD = "metadata.name"
+"""The one field that node affinity may match beside labels."""
 DAEMON_KINDS = frozenset({"DaemonSet", "Node"})
 """Owners whose pods live and die with their node: daemon sets and static pods."""
 
@@ -48,7 +50,7 @@ class Place:
 
 def place_of_node(node: Node) -> Place:
     """Return the place that a running node is."""
-    well_known = {ZONE_KEY: node.zone, HOSTNAME_KEY: node.id}
+    well_known = {ZONE_KEY: node.zone, HOSTNAME_KEY: node.id, NAME_FIELD: node.id}
     return Place(
         node.id,
         node.instance_type,

@@ -16,7 +16,7 @@ from policies.domain.model import DAEMON_KINDS, place_of_node, place_of_offer
 from policies.domain.plan import Breakdown, PlanProposal, Refusal
 from policies.domain.policy import Rules
 from policies.domain.proposal import Draft, ProposalWriter
-from policies.domain.refusals import Code, node_refusal
+from policies.domain.refusals import NO_PLACE, Code, node_refusal
 from policies.domain.scheduling import Board
 from policies.domain.selection import allowed_offers, effective_prices, worthwhile
 from policies.domain.shapes import CapacityType, ClusterSnapshot, Offer
@@ -167,7 +167,7 @@ class _Search:
         best = self._draft(target)
         for _ in range(_TOP_UPS if buys else 0):
             kept = best.migration.kept.items()
-            stuck = [place for place, (code, _) in kept if code in {Code.NO_ROOM_ELSEWHERE, Code.HEADROOM}]
+            stuck = [place for place, (code, _) in kept if code in {*NO_PLACE, Code.HEADROOM}]
             if not stuck:
                 break
             target = finder.top_up(target, stuck, slack)

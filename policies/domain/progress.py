@@ -36,6 +36,10 @@ PATIENT_REFUSALS = frozenset(
         "launch_not_ready",
         "group_unhealthy",
         "no_room_elsewhere",
+        "spread",
+        "anti_affinity",
+        "pod_affinity",
+        "on_demand_minimum",
     }
 )
 """Refusals of the last look before a drain that may lift within ``RECHECK_PATIENCE``."""

@@ -29,6 +29,14 @@ class Code(StrEnum):
     # a node could go but stays
     WORTH_KEEPING = "worth_keeping"
     NO_ROOM_ELSEWHERE = "no_room_elsewhere"
+    NODE_SELECTION = "node_selection"
+    TAINTS = "taints"
+    VOLUME_ZONE = "volume_zone"
+    CAPACITY_TYPE = "capacity_type"
+    SPREAD = "spread"
+    ANTI_AFFINITY = "anti_affinity"
+    POD_AFFINITY = "pod_affinity"
+    ON_DEMAND_MINIMUM = "on_demand_minimum"
     NODE_FLOOR = "node_floor"
     LAST_IN_ZONE = "last_in_zone"
     HEADROOM = "headroom"
@@ -52,6 +60,22 @@ class Code(StrEnum):
     LAUNCH_NOT_READY = "launch_not_ready"
     PODS_PENDING = "pods_pending"
     TOO_MANY_AT_ONCE = "too_many_at_once"
+
+
+NO_PLACE = frozenset(
+    {
+        Code.NO_ROOM_ELSEWHERE,
+        Code.NODE_SELECTION,
+        Code.TAINTS,
+        Code.VOLUME_ZONE,
+        Code.CAPACITY_TYPE,
+        Code.SPREAD,
+        Code.ANTI_AFFINITY,
+        Code.POD_AFFINITY,
+        Code.ON_DEMAND_MINIMUM,
+    }
+)
+"""Why a pod finds no place; another purchase may help."""
 
 
 def node_refusal(node: Node, code: Code, reason: str) -> Refusal:

@@ -56,9 +56,7 @@ class _Recheck:
                 if stuck < 0:
                     gone += 1
                     continue
-                workload = board.workloads[stuck]
-                text = f"A pod of {workload.namespace}/{workload.name} would find no other place."
-                reason = (Code.NO_ROOM_ELSEWHERE, text)
+                reason = board.obstacle
             refusals.append(_refuse(removal, *reason))
         return refusals
 

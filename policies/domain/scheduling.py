@@ -1,13 +1,12 @@
 """A simulated kube-scheduler: hard constraints filter, then the least allocated place wins."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 
-from policies.domain.matching import accepted_places
+from policies.domain.matching import accepted_places, signature
 from policies.domain.model import (
     RESOURCE_COUNT,
-    ZONE_KEY,
     BoolArray,
     FloatArray,
     IntArray,
@@ -16,8 +15,12 @@ from policies.domain.model import (
     pod_vector,
     vector,
 )
+from policies.domain.obstacles import Hurdle, binding, fixed_hurdles, room_hurdles, rule_hurdles
+from policies.domain.refusals import Code
 from policies.domain.shapes import Workload
+from policies.domain.topology import Topology
 
+Obstacle = tuple[Code, str]
 Move = tuple[int, int, int]
 """Workload index, place it left (-1 for a pending pod), place it went to."""
 
@@ -42,8 +45,11 @@ class Board:
         self.present = np.ones(len(places), bool)
         self.open = np.array([place.schedulable for place in places], bool)
         self.ready = self.open.copy()
-        self._domains: dict[str, IntArray] = {}
-        self._ruled = [bool(workload.spread or workload.anti_affinity_keys) for workload in workloads]
+        self.topology = Topology(workloads, places)
+        self.obstacle: Obstacle = (Code.NO_ROOM_ELSEWHERE, "")
+        """Why the place that was last tried could not be emptied."""
+        self._ruled = self.topology.is_ruled
+        self._hurdles: dict[Hashable, list[Hurdle]] = {}
         self._inverse: FloatArray = (1.0 / np.maximum(self.allocatable[:, :2], 1)).T
         self._penalties: dict[tuple[int, int], FloatArray] = {}
         self._settle(pods)
@@ -80,7 +86,7 @@ class Board:
         if ephemeral:
             fits &= self.free[4] >= ephemeral
         if self._ruled[workload]:
-            fits &= self._topology(workload)
+            fits &= self._rules(workload)
         score = np.where(fits, self._share - self._penalty(cpu, memory), -np.inf)
         best = int(score.argmax()) if len(score) else -1
         return best if best >= 0 and fits[best] else -1
@@ -100,7 +106,7 @@ class Board:
         if not self._ruled[workload]:
             return True
         self.present[place] = True
-        allowed = bool(self._topology(workload)[place])
+        allowed = bool(self._rules(workload)[place])
         self.present[place] = False
         return allowed
 
@@ -125,23 +131,56 @@ class Board:
     def empty(self, place: int) -> tuple[list[Move], int]:
         """Close a place and move each of its pods; return the moves and -1, or what found no place.
 
-        When a pod finds no place, nothing has changed and the workload's index is the second value.
+        When a pod finds no place, nothing has changed, the workload's index is the second value, and
+        ``obstacle`` says what is in its way. Pods that follow others of the place wait for these.
         """
         moves: list[Move] = []
         was_open = bool(self.open[place])
         self.open[place] = False
-        for workload in np.flatnonzero(self.counts[:, place]):
-            for _ in range(int(self.counts[workload, place])):
-                self.move(int(workload), place, -1)
-                target = self.choose(int(workload))
-                if target < 0:
-                    self.move(int(workload), -1, place)
-                    self.undo(moves)
-                    self.open[place] = was_open
-                    return [], int(workload)
-                self.move(int(workload), -1, target)
-                moves.append((int(workload), place, target))
+        waiting = self._pods_on(place)
+        while waiting:
+            left = []
+            for workload in waiting:
+                if not self._relocate(workload, place, moves):
+                    left.append(workload)
+                    if not self._ruled[workload]:
+                        break
+            if left and (len(left) == len(waiting) or not self._ruled[left[-1]]):
+                stuck = left[-1]
+                self.obstacle = self._obstacle(stuck, place)
+                return self._give_up(place, moves, stuck, was_open=was_open)
+            waiting = left
+        deserted = self._deserted(place, moves)
+        if deserted >= 0:
+            text = f"{self._name(deserted)} would be left without the pods that it must be near."
+            self.obstacle = Code.POD_AFFINITY, text
+            return self._give_up(place, moves, deserted, was_open=was_open)
         return moves, -1
+
+    def _deserted(self, place: int, moves: Sequence[Move]) -> int:
+        """Return a workload that the moves leave without a required neighbour, or -1."""
+        gone = sorted({workload for workload, *_ in moves})
+        found = (self.topology.deserted(workload, place, self.counts) for workload in gone)
+        return next((dependent for dependent in found if dependent >= 0), -1)
+
+    def _pods_on(self, place: int) -> list[int]:
+        carried = self.counts[:, place]
+        return np.repeat(np.arange(len(carried)), carried).tolist()
+
+    def _relocate(self, workload: int, place: int, moves: list[Move]) -> bool:
+        self.move(workload, place, -1)
+        target = self.choose(workload)
+        self.move(workload, -1, target if target >= 0 else place)
+        if target >= 0:
+            moves.append((workload, place, target))
+        return target >= 0
+
+    def _give_up(
+        self, place: int, moves: Sequence[Move], workload: int, *, was_open: bool
+    ) -> tuple[list[Move], int]:
+        self.undo(moves)
+        self.open[place] = was_open
+        return [], workload
 
     def admit(self, workload: int, count: int) -> int:
         """Place up to ``count`` pending pods; return how many found no place."""
@@ -177,32 +216,29 @@ class Board:
         shares: FloatArray = self.free[:2, usable].sum(axis=1) / total
         return shares
 
-    def _topology(self, workload: int) -> BoolArray:
-        """Return the places that the workload's spread rules and anti-affinity allow one more pod."""
-        allowed = np.ones(len(self.places), bool)
-        counts = self.counts[workload]
-        for key in self.workloads[workload].anti_affinity_keys:
-            domain = self._domain(key)
-            taken = np.bincount(domain + 1, weights=counts, minlength=int(domain.max()) + 2) > 0
-            taken[0] = False
-            allowed &= ~taken[domain + 1]
-        for rule in self.workloads[workload].spread:
-            domain = self._domain(rule.topology_key)
-            eligible = self.present & self.accepted[workload] & (domain >= 0)
-            if not eligible.any():
-                return np.zeros(len(self.places), bool)
-            carried = np.bincount(domain + 1, weights=counts, minlength=int(domain.max()) + 2)
-            lowest = carried[np.unique(domain[eligible]) + 1].min()
-            allowed &= (domain >= 0) & (carried[domain + 1] + 1 - lowest <= rule.max_skew)
-        return allowed
+    def _rules(self, workload: int) -> BoolArray:
+        """Return the places that the workload's rules about other pods allow one more pod."""
+        return self.topology.allowed(workload, self.counts, self.present)
 
-    def _domain(self, key: str) -> IntArray:
-        """Return each place's domain number under a topology key, -1 where it has none."""
-        if key not in self._domains:
-            values = [p.zone if key == ZONE_KEY else p.labels.get(key) for p in self.places]
-            number = {value: index for index, value in enumerate(dict.fromkeys(values)) if value is not None}
-            self._domains[key] = np.array([-1 if v is None else number[v] for v in values], np.int64)
-        return self._domains[key]
+    def _name(self, workload: int) -> str:
+        return f"{self.workloads[workload].namespace}/{self.workloads[workload].name}"
+
+    def _obstacle(self, workload: int, place: int) -> Obstacle:
+        """Return which rule keeps a pod of the workload, now at the place, from every open one."""
+        self.move(workload, place, -1)
+        hurdle = binding(self._hurdles_of(workload), self.open)
+        self.move(workload, -1, place)
+        why = f": {hurdle.words}" if hurdle else ""
+        code = hurdle.code if hurdle else Code.NO_ROOM_ELSEWHERE
+        return code, f"A pod of {self._name(workload)} would find no other place{why}."
+
+    def _hurdles_of(self, workload: int) -> list[Hurdle]:
+        subject = self.workloads[workload]
+        key = signature(subject)
+        if key not in self._hurdles:
+            self._hurdles[key] = fixed_hurdles(subject, self.places)
+        hurdles = [*self._hurdles[key], *room_hurdles(subject, self.free)]
+        return hurdles + rule_hurdles(self.topology.masks(workload, self.counts, self.present))
 
 
 def _matrix(rows: Sequence[Vector]) -> IntArray:

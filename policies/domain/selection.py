@@ -149,9 +149,10 @@ def _referenced_labels(workloads: Sequence[Workload]) -> set[str]:
     used: set[str] = set()
     for workload in workloads:
         used.update(workload.node_selector)
-        used.update(requirement.key for requirement in workload.requirements)
+        used.update(each.key for term in (workload.requirements, *workload.alternatives) for each in term)
         used.update(rule.topology_key for rule in workload.spread)
         used.update(workload.anti_affinity_keys)
+        used.update(term.topology_key for term in (*workload.pod_affinity, *workload.pod_anti_affinity))
     return used
 
 

@@ -73,7 +73,7 @@ def test_given_the_node_changed_when_rechecked_then_it_stays(changes: dict[str, 
         ({"budget_count": 2, "budget_allows": 2}, "several_budgets"),
         ({"do_not_disrupt": True}, "do_not_disrupt"),
         ({"namespace": "kube-system"}, "protected_namespace"),
-        ({"node_selector": {"disk": "nvme"}}, "no_room_elsewhere"),
+        ({"node_selector": {"disk": "nvme"}}, "node_selection"),
         ({"request": Resources(7_500, 1024, 1)}, "no_room_elsewhere"),
     ],
 )
