@@ -7,6 +7,7 @@ from django.db import connections
 from django.test import Client
 
 from accounts.models import Membership, Organization, User
+from clusters import consumers
 from spotopt.asgi import application
 from spotopt.core.live import announce
 
@@ -69,3 +70,19 @@ async def test_given_a_foreign_origin_when_the_socket_opens_then_it_is_refused()
     socket = await sync_to_async(socket_of)(acme.owner, origin="https://evil.test")
 
     assert (await socket.connect())[0] is False
+
+
+@pytest.mark.parametrize("way", ["removed", "closed"])
+async def test_given_a_member_who_left_when_something_is_told_then_their_socket_closes(way, monkeypatch):
+    monkeypatch.setattr(consumers, "RECHECKED_AFTER_SECONDS", 0.0)
+    acme = await sync_to_async(team)("Acme", "alice@acme.test")
+    socket = await sync_to_async(socket_of)(acme.owner)
+    assert (await socket.connect())[0]
+    if way == "removed":
+        await Membership.objects.filter(user=acme.owner).adelete()
+    else:
+        await User.objects.filter(pk=acme.owner.pk).aupdate(is_active=False)
+
+    await tell(acme)
+
+    assert await socket.receive_output(timeout=5) == {"type": "websocket.close", "code": 4401}
