@@ -5,8 +5,8 @@ from uuid import UUID
 from celery import shared_task
 
 from clusters.models import Cluster
-from policies.models import OptimizationJob, Plan
-from policies.services import execution, planning
+from policies.models import OptimizationJob, Plan, WhatIf
+from policies.services import comparison, execution, jobs, planning
 from spotopt.core.errors import SpotOptError
 from spotopt.core.queue import enqueue
 from spotopt.core.tasks import PlatformTask, TenantTask
@@ -18,22 +18,36 @@ def run_job(*, organization_id: str, job_id: str) -> None:
     planning.run_job(job_id=UUID(job_id))
 
 
+@shared_task(base=TenantTask, name="policies.run_what_if")
+def run_what_if(*, organization_id: str, what_if_id: str) -> bool:
+    """Compute one queued what-if."""
+    return comparison.run_what_if(what_if_id=UUID(what_if_id))
+
+
 @shared_task(base=PlatformTask, name="policies.run_queued_jobs")
 def run_queued_jobs() -> int:
-    """Start the queued runs that nobody started, and fail those whose worker died."""
-    waiting = OptimizationJob.unscoped.filter(status=OptimizationJob.Status.QUEUED)
-    for organization_id, job_id in waiting.values_list("organization_id", "pk"):
+    """Start the queued runs and what-ifs that nobody started, and fail those whose worker died."""
+    queued, running = OptimizationJob.Status.QUEUED, OptimizationJob.Status.RUNNING
+    runs = OptimizationJob.unscoped.filter(status=queued).values_list("organization_id", "pk")
+    for organization_id, job_id in runs:
         enqueue("policies.run_job", organization_id=organization_id, job_id=job_id)
-    running = OptimizationJob.unscoped.filter(status=OptimizationJob.Status.RUNNING)
-    for organization_id in set(running.values_list("organization_id", flat=True)):
+    what_ifs = WhatIf.unscoped.filter(status=queued).values_list("organization_id", "pk")
+    for organization_id, what_if_id in what_ifs:
+        enqueue("policies.run_what_if", organization_id=organization_id, what_if_id=what_if_id)
+    busy = {
+        organization_id
+        for kind in (OptimizationJob, WhatIf)
+        for organization_id in kind.unscoped.filter(status=running).values_list("organization_id", flat=True)
+    }
+    for organization_id in busy:
         enqueue("policies.fail_stuck_jobs", organization_id=organization_id)
-    return waiting.count()
+    return len(runs) + len(what_ifs)
 
 
 @shared_task(base=TenantTask, name="policies.fail_stuck_jobs")
 def fail_stuck_jobs(*, organization_id: str) -> int:
     """Fail the organization's runs whose worker died."""
-    return planning.fail_stuck_jobs()
+    return jobs.fail_stuck_jobs()
 
 
 @shared_task(base=PlatformTask, name="policies.refresh_proposals")

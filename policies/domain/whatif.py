@@ -2,10 +2,11 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import cycle, islice
+from typing import Any
 
 from policies.domain.optimizer import propose
 from policies.domain.plan import PlanProposal
@@ -195,3 +196,17 @@ def _spare(
         )
         for number, offer in enumerate(islice(cycle(pools), count), start=1)
     ]
+
+
+def outcome_as_json(outcome: Outcome) -> dict[str, Any]:
+    """Return the outcome with money as strings, ready for a JSON column."""
+    return {name: str(value) if name in _MONEY else value for name, value in asdict(outcome).items()}
+
+
+def outcome_from_json(row: Mapping[str, Any]) -> Outcome:
+    """Return the outcome that ``outcome_as_json`` wrote."""
+    values: dict[str, Any] = {n: Decimal(value) if n in _MONEY else value for n, value in row.items()}
+    return Outcome(**values)
+
+
+_MONEY = frozenset(field.name for field in fields(Outcome) if "usd_per_hour" in field.name)

@@ -10,18 +10,21 @@ from django.db.models import OuterRef, Q, Subquery
 
 from accounts.domain import roles
 from accounts.models import Account
-from audit.models import AuditLog
 from audit.services import Subject, record
 from clusters.models import Cluster
 from clusters.services.market import refresh_spot_prices
 from policies.domain import planfile
+from policies.domain.constraints import Scene
 from policies.domain.document import resolve
 from policies.domain.optimizer import propose
 from policies.domain.plan import PlanProposal, Wave
 from policies.domain.shapes import CapacityType, ClusterSnapshot, Offer
-from policies.models import ClusterPolicy, OptimizationJob, Plan, PlanStep
+from policies.domain.watch import Watch, part_of
+from policies.models import UNFINISHED, ClusterPolicy, OptimizationJob, Plan, PlanStep
 from policies.selectors.snapshot import cluster_snapshot, offers
+from policies.services import jobs
 from policies.services.execution import UNDER_WAY, may_approve_itself
+from policies.services.explaining import explain_plan
 from policies.services.policies import default_policy_for
 from spotopt.core.actor import Actor
 from spotopt.core.clock import utcnow
@@ -33,7 +36,6 @@ COOLDOWN = timedelta(minutes=5)
 REFRESH_AFTER = timedelta(minutes=50)
 """Proposals may be approved for an hour; the next one is ready before."""
 REPORTING = timedelta(minutes=5)
-STUCK_AFTER = timedelta(minutes=30)
 
 
 @transaction.atomic
@@ -57,14 +59,14 @@ def request_optimization(
                 cluster=cluster,
                 trigger=trigger,
                 requested_by=actor.label,
-                phase="Waiting for a worker",
+                phase=jobs.WAITING,
             )
     except IntegrityError:
-        running = OptimizationJob.objects.filter(cluster=cluster, status__in=["queued", "running"]).first()
+        running = OptimizationJob.objects.filter(cluster=cluster, status__in=UNFINISHED).first()
         raise Conflict(
             "An optimization is already under way.", job_id=str(running.pk) if running else None
         ) from None
-    announce(organization_id=cluster.organization_id, topic="job", cluster_id=str(cluster.pk))
+    jobs.tell(job)
     enqueue("policies.run_job", organization_id=cluster.organization_id, job_id=job.pk)
     record(
         actor=actor,
@@ -132,78 +134,61 @@ def _refuse_unless_ready(cluster: Cluster, trigger: str) -> None:
 
 
 def run_job(*, job_id: UUID) -> Plan | None:
-    """Run one queued job and return its plan; None when another worker has it or it is over.
+    """Run one queued job and return its plan; None when it is over, or is cancelled on the way.
 
     A job that fails keeps the reason; nothing else is written.
     """
-    claimed = OptimizationJob.objects.filter(pk=job_id, status=OptimizationJob.Status.QUEUED).update(
-        status=OptimizationJob.Status.RUNNING, started_at=utcnow(), phase="Reading the cluster"
-    )
-    if not claimed:
+    job = jobs.claim(OptimizationJob, job_id, phase="Reading the cluster")
+    if job is None:
         return None
-    job = OptimizationJob.objects.select_related("cluster").get(pk=job_id)
     try:
         return _propose(job)
+    except jobs.Cancelled:
+        return None
     except SpotOptError as error:
-        _fail(job, error.detail)
+        jobs.fail(job, error.detail)
         return None
 
 
 def _propose(job: OptimizationJob) -> Plan:
+    watch = jobs.watch_of(job)
     policy = default_policy_for(job.cluster)
     rules = resolve(policy.config, policy.template)
     snapshot = cluster_snapshot(job.cluster_id)
-    pools = _offers(job, snapshot)
+    pools = pools_for(snapshot, watch)
+    proposal = propose(
+        snapshot=snapshot, offers=pools, rules=rules, now=utcnow(), watch=part_of(watch, 0.1, 1.0)
+    )
+    plan = _store(job, policy, snapshot, proposal)
+    explain_plan(plan=plan, scene=Scene(snapshot, pools, rules, proposal))
+    return plan
+
+
+def pools_for(snapshot: ClusterSnapshot, watch: Watch) -> tuple[Offer, ...]:
+    """Return the pools on offer, reading spot prices first when none are known yet (a fresh account).
+
+    Raises Conflict when the region has no price at all.
+    """
+    pools = offers(snapshot)
+    if not any(offer.capacity_type is CapacityType.SPOT for offer in pools):
+        watch("Reading spot prices", 0.05)
+        refresh_spot_prices()
+        pools = offers(snapshot)
     if not pools:
         raise Conflict("No prices are known for this region yet; scan the account again.")
-    _phase(job, "Searching for the cheapest safe plan")
-    proposal = propose(snapshot=snapshot, offers=pools, rules=rules, now=utcnow())
-    return _store(job, policy, snapshot, proposal)
-
-
-def _offers(job: OptimizationJob, snapshot: ClusterSnapshot) -> tuple[Offer, ...]:
-    """Return the pools on offer, reading spot prices first when none are known yet (a fresh account)."""
-    pools = offers(snapshot)
-    if any(offer.capacity_type is CapacityType.SPOT for offer in pools):
-        return pools
-    _phase(job, "Reading spot prices")
-    refresh_spot_prices()
-    return offers(snapshot)
-
-
-def _phase(job: OptimizationJob, phase: str) -> None:
-    OptimizationJob.objects.filter(pk=job.pk).update(phase=phase)
-    announce(organization_id=job.organization_id, topic="job", cluster_id=str(job.cluster_id))
+    return pools
 
 
 @transaction.atomic
 def _store(
     job: OptimizationJob, policy: ClusterPolicy, snapshot: ClusterSnapshot, proposal: PlanProposal
 ) -> Plan:
-    _complete(job)
-    Plan.objects.filter(cluster=job.cluster, status=Plan.Status.PROPOSED).update(
-        status=Plan.Status.SUPERSEDED, updated_at=utcnow()
-    )
-    plan = Plan.objects.create(
-        organization_id=job.organization_id,
-        cluster=job.cluster,
-        job=job,
-        policy_version=policy.version,
-        quoted_at=proposal.quoted_at,
-        usd_per_hour_before=proposal.usd_per_hour_before,
-        usd_per_hour_after=proposal.usd_per_hour_after,
-        lower_bound_usd_per_hour=proposal.lower_bound_usd_per_hour,
-        spot_replacement_usd_per_hour=proposal.breakdown.spot_replacement,
-        bin_packing_usd_per_hour=proposal.breakdown.bin_packing,
-        risk=proposal.risk,
-        nodes_before=proposal.nodes_before,
-        nodes_after=proposal.nodes_after,
-        pods_moved=proposal.pods_moved,
-        document={"waves": planfile.waves_as_json(proposal), "snapshot_at": snapshot.taken_at.isoformat()},
-        refusals=planfile.refusals_as_json(proposal.refusals),
-    )
-    PlanStep.objects.bulk_create(_steps(plan, proposal.waves))
-    OptimizationJob.objects.filter(pk=job.pk).update(
+    facts = _facts(policy, snapshot, proposal)
+    plan = None if proposal.waves else _renewed(job, facts)
+    is_news = plan is None
+    plan = plan or _replacing_older_proposals(job, proposal, facts)
+    jobs.complete(
+        job,
         results={
             "plan_id": str(plan.pk),
             "usd_per_hour_saved": str(plan.usd_per_hour_saved),
@@ -213,25 +198,69 @@ def _store(
     _announce_plan(plan)
     if proposal.waves and may_approve_itself(policy, risk=proposal.risk):
         enqueue("policies.approve_automatically", organization_id=plan.organization_id, plan_id=plan.pk)
-    record(
-        actor=Actor.system(job.organization_id),
-        event="policies.plan.proposed",
-        sentence=_sentence(plan, bool(proposal.waves)),
-        subject=Subject("cluster", str(job.cluster_id), job.cluster.name),
-        cluster_id=job.cluster_id,
-        account_id=job.cluster.account_id,
-        after={"plan_id": str(plan.pk), "nodes_before": plan.nodes_before, "nodes_after": plan.nodes_after},
-    )
+    if is_news:
+        _record_proposal(plan, bool(proposal.waves))
     return plan
 
 
-def _complete(job: OptimizationJob) -> None:
-    """Close the job; raise Conflict when it was given up meanwhile, so that nothing of it is kept."""
-    completed = OptimizationJob.objects.filter(pk=job.pk, status=OptimizationJob.Status.RUNNING).update(
-        status=OptimizationJob.Status.COMPLETED, phase="Done", completed_at=utcnow()
+def _facts(policy: ClusterPolicy, snapshot: ClusterSnapshot, proposal: PlanProposal) -> dict[str, object]:
+    return {
+        "policy_version": policy.version,
+        "quoted_at": proposal.quoted_at,
+        "usd_per_hour_before": proposal.usd_per_hour_before,
+        "usd_per_hour_after": proposal.usd_per_hour_after,
+        "lower_bound_usd_per_hour": proposal.lower_bound_usd_per_hour,
+        "spot_replacement_usd_per_hour": proposal.breakdown.spot_replacement,
+        "bin_packing_usd_per_hour": proposal.breakdown.bin_packing,
+        "risk": proposal.risk,
+        "nodes_before": proposal.nodes_before,
+        "nodes_after": proposal.nodes_after,
+        "pods_moved": proposal.pods_moved,
+        "document": {
+            "waves": planfile.waves_as_json(proposal),
+            "snapshot_at": snapshot.taken_at.isoformat(),
+        },
+        "refusals": planfile.refusals_as_json(proposal.refusals),
+    }
+
+
+def _renewed(job: OptimizationJob, facts: dict[str, object]) -> Plan | None:
+    """Return the cluster's empty proposal with the new figures; None when the newest one is not empty.
+
+    So a cluster with nothing to change has one such plan, not one for every look.
+    """
+    standing = Plan.objects.filter(cluster=job.cluster, status=Plan.Status.PROPOSED)
+    plan = standing.select_for_update(of=("self",)).order_by("-created_at").first()
+    if plan is None or plan.document["waves"]:
+        return None
+    facts |= {"job": job, "constraint_prices": {}}
+    for name, value in facts.items():
+        setattr(plan, name, value)
+    plan.save(update_fields=[*facts, "updated_at"])
+    return plan
+
+
+def _replacing_older_proposals(
+    job: OptimizationJob, proposal: PlanProposal, facts: dict[str, object]
+) -> Plan:
+    Plan.objects.filter(cluster=job.cluster, status=Plan.Status.PROPOSED).update(
+        status=Plan.Status.SUPERSEDED, updated_at=utcnow()
     )
-    if not completed:
-        raise Conflict("The run took too long and was given up.")
+    plan = Plan.objects.create(organization_id=job.organization_id, cluster=job.cluster, job=job, **facts)
+    PlanStep.objects.bulk_create(_steps(plan, proposal.waves))
+    return plan
+
+
+def _record_proposal(plan: Plan, is_worthwhile: bool) -> None:
+    record(
+        actor=Actor.system(plan.organization_id),
+        event="policies.plan.proposed",
+        sentence=_sentence(plan, is_worthwhile),
+        subject=Subject("cluster", str(plan.cluster_id), plan.cluster.name),
+        cluster_id=plan.cluster_id,
+        account_id=plan.cluster.account_id,
+        after={"plan_id": str(plan.pk), "nodes_before": plan.nodes_before, "nodes_after": plan.nodes_after},
+    )
 
 
 def _sentence(plan: Plan, is_worthwhile: bool) -> str:
@@ -275,37 +304,6 @@ def _rows(wave: Wave) -> Iterator[tuple[str, str, Decimal, dict[str, str]]]:
         for kind in (kinds.CORDON, kinds.DRAIN, kinds.TERMINATE):
             yield kind, removal.node_id, removal.usd_per_hour, params
     yield kinds.VERIFY, "cluster", Decimal(0), {}
-
-
-@transaction.atomic
-def _fail(job: OptimizationJob, reason: str) -> bool:
-    """Close a running job with a reason; False, with nothing written, when it is over already."""
-    failed = OptimizationJob.objects.filter(pk=job.pk, status=OptimizationJob.Status.RUNNING).update(
-        status=OptimizationJob.Status.FAILED,
-        error_message=reason[:500],
-        completed_at=utcnow(),
-        phase="Failed",
-    )
-    if not failed:
-        return False
-    announce(organization_id=job.organization_id, topic="job", cluster_id=str(job.cluster_id))
-    record(
-        actor=Actor.system(job.organization_id),
-        event="policies.optimization.failed",
-        sentence=f"Could not optimize {job.cluster.name}: {reason}",
-        subject=Subject("cluster", str(job.cluster_id), job.cluster.name),
-        outcome=AuditLog.Outcome.FAILED,
-        cluster_id=job.cluster_id,
-    )
-    return True
-
-
-def fail_stuck_jobs() -> int:
-    """Fail the organization's jobs whose worker died; return how many."""
-    stuck = OptimizationJob.objects.select_related("cluster").filter(
-        status=OptimizationJob.Status.RUNNING, started_at__lt=utcnow() - STUCK_AFTER
-    )
-    return sum(_fail(job, "The worker stopped before it finished.") for job in stuck)
 
 
 def _announce_plan(plan: Plan) -> None:

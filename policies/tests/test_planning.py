@@ -8,7 +8,7 @@ import time_machine
 
 from accounts.models import Account
 from audit.models import AuditLog
-from clusters.models import Cluster, Instance, InstanceType, Price
+from clusters.models import Cluster, Instance, InstanceType, Price, Workload
 from clusters.tests.factories import (
     ClusterFactory,
     InstanceFactory,
@@ -212,8 +212,8 @@ def test_given_a_job_whose_worker_died_when_swept_twice_then_it_fails_once(clust
     job = JobFactory(cluster=cluster, status=Status.RUNNING, started_at=utcnow() - timedelta(minutes=31))
     JobFactory(cluster=ClusterFactory(), status=Status.RUNNING, started_at=utcnow() - timedelta(minutes=29))
 
-    assert planning.fail_stuck_jobs() == 1
-    assert planning.fail_stuck_jobs() == 0
+    assert jobs.fail_stuck_jobs() == 1
+    assert jobs.fail_stuck_jobs() == 0
 
     job.refresh_from_db()
     assert (job.status, job.error_message) == (Status.FAILED, "The worker stopped before it finished.")
@@ -230,7 +230,7 @@ def test_given_a_slow_worker_whose_job_was_given_up_when_it_ends_then_nothing_of
 
     def slowly(**facts):
         OptimizationJob.objects.filter(pk=job.pk).update(started_at=utcnow() - timedelta(minutes=31))
-        assert planning.fail_stuck_jobs() == 1
+        assert jobs.fail_stuck_jobs() == 1
         return propose(**facts)
 
     monkeypatch.setattr(planning, "propose", slowly)
@@ -242,6 +242,93 @@ def test_given_a_slow_worker_whose_job_was_given_up_when_it_ends_then_nothing_of
     assert (job.status, job.error_message) == (Status.FAILED, "The worker stopped before it finished.")
     assert standing.status == Plan.Status.PROPOSED
     assert Plan.objects.count() == 1
+
+
+def test_given_a_run_under_way_when_cancelled_then_it_stops_before_its_next_step_and_keeps_nothing(
+    cluster, owner, prices, monkeypatch
+):
+    job = _ask(cluster, owner)
+    heard = []
+
+    def searching(*, watch, **facts):
+        watch("first", 0.2)
+        jobs.cancel_job(job_id=job.pk, actor=owner)
+        heard.append("first")
+        watch("second", 0.4)
+        heard.append("second")
+
+    monkeypatch.setattr(planning, "propose", searching)
+
+    assert _plan_of(job) is None
+
+    job.refresh_from_db()
+    assert (job.status, heard) == (Status.CANCELLED, ["first"])
+    assert not Plan.objects.exists()
+
+
+def test_given_a_run_when_it_searches_then_its_progress_is_stored(cluster, owner, prices, monkeypatch):
+    job, seen = _ask(cluster, owner), []
+    propose = planning.propose
+
+    def observed(*, watch, **facts):
+        def look(step, share):
+            watch(step, share)
+            seen.append(OptimizationJob.objects.values_list("phase", "progress_percent").get(pk=job.pk))
+
+        return propose(watch=look, **facts)
+
+    monkeypatch.setattr(planning, "propose", observed)
+
+    _plan_of(job)
+
+    assert seen[0] == ("Bounding the cost from below", 10)
+    assert [percent for _, percent in seen] == sorted(percent for _, percent in seen)
+    job.refresh_from_db()
+    assert (job.phase, job.progress_percent) == ("Done", 100)
+
+
+def test_given_nothing_to_change_twice_when_run_then_the_empty_plan_is_renewed(cluster, owner, prices):
+    Instance.objects.update(price=Decimal("0.000001"))
+    first = _plan_of(_ask(cluster, owner))
+    OptimizationJob.objects.update(trigger=OptimizationJob.Trigger.DISCOVERY)  # no cooldown
+
+    job = _ask(cluster, owner)
+    second = _plan_of(job)
+
+    assert (second.pk, second.job_id, second.status) == (first.pk, job.pk, Plan.Status.PROPOSED)
+    assert second.quoted_at > first.quoted_at
+    assert Plan.objects.count() == 1
+    assert AuditLog.objects.filter(event="policies.plan.proposed").count() == 1
+
+
+def test_given_a_plan_when_proposed_then_its_constraints_are_priced_afterwards(cluster, owner, prices):
+    Workload.objects.update(constraints={"do_not_disrupt": True})
+
+    plan = _plan_of(_ask(cluster, owner))
+
+    plan.refresh_from_db()
+    found = plan.constraint_prices
+    assert (found["status"], found["tried"]) == ("done", found["candidates"])
+    assert {price["code"] for price in found["prices"]} <= {"do_not_disrupt", "az_spread", "headroom"}
+
+
+def test_given_a_plan_that_was_rejected_meanwhile_when_it_is_explained_then_that_ends_early(
+    cluster, owner, prices, monkeypatch
+):
+    explain = planning.explain_plan
+
+    def late(*, plan, scene):
+        execution.reject_plan(plan_id=plan.pk, actor=owner)
+        explain(plan=plan, scene=scene)
+
+    monkeypatch.setattr(planning, "explain_plan", late)
+
+    plan = _plan_of(_ask(cluster, owner))
+
+    plan.refresh_from_db()
+    assert plan.constraint_prices == {
+        "status": "ended", "at": plan.constraint_prices["at"], "tried": 0, "candidates": 0, "prices": [],
+    }  # fmt: skip
 
 
 def _policy(cluster, *, mode="automatic", is_active=True, **approval):

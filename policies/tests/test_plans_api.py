@@ -86,12 +86,20 @@ def test_given_a_queued_run_when_cancelled_then_it_is_over_and_recorded(api_as, 
     assert AuditLog.objects.get().event == "policies.optimization.cancelled"
 
 
-def test_given_a_running_run_when_cancelled_then_it_goes_on(api_as, member, cluster):
+def test_given_a_running_run_when_cancelled_then_it_is_over(api_as, member, cluster):
     job = JobFactory(cluster=cluster, status="running")
+
+    answer = api_as(member).delete(f"/api/v1/jobs/{job.pk}")
+
+    assert (answer.status_code, answer.json()["status"]) == (200, "cancelled")
+
+
+def test_given_a_run_that_is_over_when_cancelled_then_it_is_a_conflict(api_as, member, cluster):
+    job = JobFactory(cluster=cluster, status="completed")
 
     assert api_as(member).delete(f"/api/v1/jobs/{job.pk}").status_code == 409
     job.refresh_from_db()
-    assert job.status == "running"
+    assert job.status == "completed"
 
 
 def test_given_runs_when_listed_then_each_names_its_plan_and_the_queries_do_not_grow(
