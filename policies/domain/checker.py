@@ -7,9 +7,12 @@ from decimal import Decimal
 from policies.domain.plan import Launch, PlanProposal, Removal
 from policies.domain.policy import PROTECTED_NAMESPACES, Rules
 from policies.domain.replay import Replay
+from policies.domain.replay_rules import Host, amounts, barriers, needs
 from policies.domain.shapes import CapacityType, ClusterSnapshot, Node, Offer, Workload
 
 ABSOLUTE_FLOOR = 3
+DAEMON_KINDS = ("DaemonSet", "Node")
+RISK_TOLERANCE = 1e-9
 
 
 def check(
@@ -28,9 +31,10 @@ def _violations(
     unknown = list(_identity(snapshot, proposal))
     yield from unknown
     yield from _money(snapshot, proposal)
+    yield from _figures(snapshot, proposal, offers)
     yield from _purchases(proposal, offers, rules)
     yield from _shares(snapshot, proposal, rules)
-    yield from _on_demand_base(snapshot, proposal, rules)
+    yield from _pods(snapshot, proposal, offers, rules)
     yield from _reasons(snapshot, proposal)
     yield from _disruptions(snapshot, proposal, rules)
     if not unknown:
@@ -82,19 +86,37 @@ def _money(snapshot: ClusterSnapshot, proposal: PlanProposal) -> Iterator[str]:
         yield "breakdown: a part is negative"
     if proposal.lower_bound_usd_per_hour > after:
         yield "bound: the lower bound is above the price after"
+
+
+def _figures(snapshot: ClusterSnapshot, proposal: PlanProposal, offers: Sequence[Offer]) -> Iterator[str]:
+    if abs(proposal.risk - _mean_risk(snapshot, proposal, offers)) > RISK_TOLERANCE:
+        yield "wrong_risk: the mean interruption risk is not that of the nodes after the plan"
     if proposal.nodes_before != len(snapshot.nodes):
         yield "node_count: the number of nodes before is wrong"
-    if proposal.nodes_after != len(prices) - len(_removals(proposal)) + len(_launches(proposal)):
+    if proposal.nodes_after != len(snapshot.nodes) - len(_removals(proposal)) + len(_launches(proposal)):
         yield "node_count: the number of nodes after is wrong"
+
+
+def _mean_risk(snapshot: ClusterSnapshot, proposal: PlanProposal, offers: Sequence[Offer]) -> float:
+    """Return the interruption risk of the nodes after the plan, weighted by their prices."""
+    risks = {(o.instance_type, o.zone, o.capacity_type): o.interruption_risk for o in offers}
+    removed = {removal.node_id for removal in _removals(proposal)}
+    stay: list[Node | Launch] = [node for node in snapshot.nodes if node.id not in removed]
+    priced = [
+        (float(n.usd_per_hour), risks.get((n.instance_type, n.zone, n.capacity_type), 0.0))
+        for n in (*stay, *_launches(proposal))
+    ]
+    total = sum(price for price, _ in priced)
+    return sum(price * risk for price, risk in priced) / total if total else 0.0
 
 
 def _purchases(proposal: PlanProposal, offers: Sequence[Offer], rules: Rules) -> Iterator[str]:
     pools = {offer.pool: offer for offer in offers}
     for launch in _launches(proposal):
-        name = f"{launch.zone_id}:{launch.instance_type}:{launch.capacity_type}"
+        name = _pool(launch)
         offer = pools.get(name)
-        if offer is None:
-            yield f"unknown_pool: {launch.id} comes from {name}, which is not offered"
+        if offer is None or offer.zone != launch.zone:
+            yield f"unknown_pool: {launch.id} comes from {name} in {launch.zone}, which is not offered"
         elif (offer.usd_per_hour, offer.interruption_risk) != (launch.usd_per_hour, launch.interruption_risk):
             yield f"stale_offer: {launch.id} has another price or risk than {name}"
         for pool in (name, *launch.alternatives):
@@ -146,14 +168,47 @@ def _shares(snapshot: ClusterSnapshot, proposal: PlanProposal, rules: Rules) -> 
         yield f"spot_share: more than {percent} % of the new nodes' price is spot"
 
 
-def _on_demand_base(snapshot: ClusterSnapshot, proposal: PlanProposal, rules: Rules) -> Iterator[str]:
-    removed = {removal.node_id for removal in _removals(proposal)}
-    live = [node for node in snapshot.nodes if node.ready and not node.cordoned]
-    had = [node.id for node in live if node.capacity_type is CapacityType.ON_DEMAND]
-    bought = sum(launch.capacity_type is CapacityType.ON_DEMAND for launch in _launches(proposal))
-    left = len([node_id for node_id in had if node_id not in removed]) + bought
-    if left < min(rules.on_demand_base, len(had)):
-        yield f"on_demand_base: {left} on-demand nodes are left; the rules ask for {rules.on_demand_base}"
+def _pods(
+    snapshot: ClusterSnapshot, proposal: PlanProposal, offers: Sequence[Offer], rules: Rules
+) -> Iterator[str]:
+    """Compare what the plan says about pods with the cluster, and with what each new node holds."""
+    workloads = {w.id: w for w in snapshot.workloads if w.kind not in DAEMON_KINDS}
+    carried: Counter[str] = Counter()
+    for placement in snapshot.placements:
+        if placement.workload_id in workloads:
+            carried[placement.node_id] += max(0, placement.count)
+    for removal in _removals(proposal):
+        pods = carried[removal.node_id]
+        if removal.pods_moved != pods:
+            yield f"pods_moved: {removal.node_id} carries {pods} pods, not {removal.pods_moved}"
+        if (removal.reason_code == "empty") is not (pods == 0):
+            yield f"wrong_reason: {removal.node_id} carries {pods} pods and goes as {removal.reason_code}"
+    if proposal.pods_moved != sum(carried[removal.node_id] for removal in _removals(proposal)):
+        yield "pods_moved: the total is wrong"
+    pools = {offer.pool: offer for offer in offers}
+    for launch in _launches(proposal):
+        for pool in (_pool(launch), *launch.alternatives):
+            if pool in pools and not _holds(pools[pool], launch, workloads, rules):
+                yield f"launch_pods: {pool} cannot hold the pods that {launch.id} is bought for"
+
+
+def _holds(offer: Offer, launch: Launch, workloads: Mapping[str, Workload], rules: Rules) -> bool:
+    """Tell whether a node of the offer accepts and holds the pods expected on the launch."""
+    host = Host(launch.id, offer, ready=True, taints=())
+    free = list(amounts(offer.allocatable - offer.daemon_overhead))
+    for workload_id, count in launch.pods:
+        workload = workloads.get(workload_id)
+        if workload is None:
+            return False
+        tolerant = workload.spot_tolerant and rules.spot_affinity.get(workload.namespace) != "none"
+        if any(barriers(workload, host, tolerant=tolerant)):
+            return False
+        free = [left - count * need for left, need in zip(free, needs(workload), strict=True)]
+    return min(free) >= 0
+
+
+def _pool(launch: Launch) -> str:
+    return f"{launch.zone_id}:{launch.instance_type}:{launch.capacity_type}"
 
 
 def _reasons(snapshot: ClusterSnapshot, proposal: PlanProposal) -> Iterator[str]:
@@ -162,6 +217,8 @@ def _reasons(snapshot: ClusterSnapshot, proposal: PlanProposal) -> Iterator[str]
     for node in snapshot.nodes:
         if node.id not in removed and node.id not in explained:
             yield f"no_reason: {node.id} stays without a reason"
+        if node.id in removed and node.id in explained:
+            yield f"contradiction: {node.id} is removed and refused"
 
 
 def _disruptions(snapshot: ClusterSnapshot, proposal: PlanProposal, rules: Rules) -> Iterator[str]:
@@ -200,7 +257,7 @@ def _node_faults(
 
 
 def _pod_faults(workload: Workload, rules: Rules) -> Iterator[str]:
-    if workload.kind in ("DaemonSet", "Node"):
+    if workload.kind in DAEMON_KINDS:
         return
     name = f"{workload.namespace}/{workload.name}"
     if workload.namespace in PROTECTED_NAMESPACES or workload.namespace in rules.excluded_namespaces:
@@ -223,21 +280,18 @@ def _steps(
     snapshot: ClusterSnapshot, proposal: PlanProposal, offers: Sequence[Offer], rules: Rules
 ) -> Iterator[str]:
     """Play the waves; report every state that breaks a rule."""
-    pools: Mapping[tuple[str, str, str], Offer] = {
-        (offer.instance_type, offer.zone, offer.capacity_type): offer for offer in offers
-    }
+    pools = {offer.pool: offer for offer in offers}
     replay = Replay(snapshot, [removal.node_id for removal in _removals(proposal)], rules)
     for number, wave in enumerate(proposal.waves, start=1):
         for launch in wave.launches:
-            offer = pools.get((launch.instance_type, launch.zone, launch.capacity_type))
+            offer = pools.get(_pool(launch))
             if offer is not None:
                 replay.add(launch, offer)
         limits = list(_wave_limits(replay, len(wave.launches), len(wave.removals), rules))
         replay.admit_pending()
-        stranded = [name for removal in wave.removals for name in replay.drain(removal.node_id)]
+        stranded = [fault for removal in wave.removals for fault in replay.drain(removal.node_id)]
         replay.forget([removal.node_id for removal in wave.removals])
-        faults = [*limits, *replay.faults()]
-        faults += [f"no_place: a pod of {name} finds no node" for name in dict.fromkeys(stranded)]
+        faults = [*limits, *replay.faults(), *dict.fromkeys(stranded)]
         yield from (f"{fault} (wave {number})" for fault in faults)
     explained = {refusal.subject for refusal in proposal.refusals if refusal.subject_kind == "workload"}
     if proposal.waves:

@@ -10,7 +10,7 @@ import numpy as np
 
 from policies.domain.consolidation import Drained, Migration
 from policies.domain.matching import accepted_places
-from policies.domain.model import RESOURCE_COUNT, ZONE_KEY, BoolArray, place_of_offer, vector
+from policies.domain.model import RESOURCE_COUNT, BoolArray, place_of_offer, vector
 from policies.domain.plan import Breakdown, Launch, PlanProposal, Refusal, Removal, Wave
 from policies.domain.policy import Rules
 from policies.domain.refusals import Code, node_refusal, workload_refusal
@@ -84,7 +84,7 @@ class ProposalWriter:
         self._risk = {(o.instance_type, o.zone, o.capacity_type): o.interruption_risk for o in offers}
         rows = [vector(offer.allocatable - offer.daemon_overhead) for offer in allowed]
         self._rooms = np.array(rows, np.int64).reshape(-1, RESOURCE_COUNT)
-        self._zones = np.array([offer.zone for offer in allowed])
+        self._offered = [place_of_offer(offer, f"offer-{index}") for index, offer in enumerate(allowed)]
         self._accepted: list[BoolArray] | None = None
 
     def write(self, draft: Draft, refusals: Sequence[Refusal]) -> PlanProposal:
@@ -156,15 +156,14 @@ class ProposalWriter:
         """Return which allowed offers hold the pods that land on the place."""
         board = draft.board
         if self._accepted is None:
-            places = [place_of_offer(offer, f"offer-{i}") for i, offer in enumerate(self._allowed)]
-            self._accepted = accepted_places(board.workloads, places)
+            self._accepted = accepted_places(board.workloads, self._offered)
         load = (board.requests * board.counts[:, [place]]).sum(axis=0)
         holds: BoolArray = (self._rooms >= load).all(axis=1)
         for workload in carried:
             holds &= self._accepted[workload]
-            subject = board.workloads[workload]
-            if ZONE_KEY in {*subject.anti_affinity_keys, *(rule.topology_key for rule in subject.spread)}:
-                holds &= self._zones == board.places[place].zone
+            for key in board.topology.keys(workload):
+                own = board.places[place].labels.get(key)
+                holds &= np.array([offered.labels.get(key) == own for offered in self._offered], bool)
         return holds
 
     def _full_pools(self, draft: Draft) -> BoolArray:

@@ -1,53 +1,14 @@
 """Plays a plan on a copy of the cluster for the checker, with its own idea of the scheduler."""
 
-from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from policies.domain.plan import Launch
 from policies.domain.policy import Rules
-from policies.domain.shapes import (
-    CapacityType,
-    ClusterSnapshot,
-    Node,
-    Offer,
-    Requirement,
-    Resources,
-    Taint,
-    Toleration,
-    Workload,
-)
-
-
-class _Host:
-    """A node as the replay sees it."""
-
-    def __init__(self, name: str, source: Node | Offer, *, ready: bool, taints: tuple[Taint, ...]) -> None:
-        self.name, self.zone, self.spot = name, source.zone, source.capacity_type is CapacityType.SPOT
-        self.taints, self.ready = taints, ready
-        defaults = {"topology.kubernetes.io/zone": source.zone, "kubernetes.io/hostname": name}
-        if isinstance(source, Offer):
-            defaults |= _labels_of_new(source)
-            self.labels: Mapping[str, str] = {**defaults, **source.labels, "kubernetes.io/hostname": name}
-        else:
-            self.labels = {**defaults, **source.labels}
-
-    def domain(self, key: str) -> str | None:
-        """Return the topology domain that the node belongs to."""
-        return self.zone if key == "topology.kubernetes.io/zone" else self.labels.get(key)
-
-
-def _labels_of_new(offer: Offer) -> dict[str, str]:
-    spot = offer.capacity_type is CapacityType.SPOT
-    return {
-        "node.kubernetes.io/instance-type": offer.instance_type,
-        "kubernetes.io/arch": "amd64" if offer.arch == "x86_64" else offer.arch,
-        "kubernetes.io/os": "linux",
-        "eks.amazonaws.com/capacityType": "SPOT" if spot else "ON_DEMAND",
-        "karpenter.sh/capacity-type": "spot" if spot else "on-demand",
-    }
+from policies.domain.replay_rules import RESOURCES, Host, amounts, barriers, needs
+from policies.domain.replay_topology import Mask, OtherPods
+from policies.domain.shapes import ClusterSnapshot, Node, Offer, Workload
 
 
 class Replay:
@@ -58,13 +19,15 @@ class Replay:
         self._workloads = [w for w in snapshot.workloads if w.kind not in ("DaemonSet", "Node")]
         self._barred = {name for name, affinity in rules.spot_affinity.items() if affinity == "none"}
         self._row = {workload.id: row for row, workload in enumerate(self._workloads)}
-        self._request = np.array([_needs(workload) for workload in self._workloads]).reshape(-1, 5)
+        self._request = np.array([needs(workload) for workload in self._workloads]).reshape(-1, 5)
+        self._others = OtherPods(self._workloads)
+        self._ruled = [self._others.has_rules(row) for row in range(len(self._workloads))]
         self._gone = frozenset(leaving)
-        self._hosts: list[_Host] = []
+        self._hosts: list[Host] = []
         self._size, self._free = np.zeros((0, 5)), np.zeros((0, 5))
         self._pods = np.zeros((len(self._workloads), 0), np.int64)
         self._receiving = np.zeros(0, bool)
-        self._suits: dict[Hashable, npt.NDArray[np.bool_]] = {}
+        self._suits: dict[Hashable, Mask] = {}
         self._append([(_host_of(node), node) for node in snapshot.nodes])
         column = {host.name: position for position, host in enumerate(self._hosts)}
         for placement in snapshot.placements:
@@ -74,10 +37,12 @@ class Replay:
             self._row[key]: n for key, n in sorted(snapshot.pending.items()) if n > 0 and key in self._row
         }
         self._zones = self._live_zones()
+        self._base = min(rules.on_demand_base, self._on_demand())
+        self._lonely = self._others.lonely(self._pods)
 
     def add(self, launch: Launch, offer: Offer) -> None:
         """Make a launched node ready."""
-        self._append([(_Host(f"new:{launch.id}", offer, ready=True, taints=()), offer)])
+        self._append([(Host(f"new:{launch.id}", offer, ready=True, taints=()), offer)])
 
     def node_count(self) -> int:
         """Return how many nodes are there."""
@@ -101,19 +66,16 @@ class Replay:
         return [_name(self._workloads[row]) for row, count in self._waiting.items() if count]
 
     def drain(self, node_id: str) -> list[str]:
-        """Evict every pod of a node; return the workloads of those that find no other node."""
+        """Evict every pod of a node; return a violation for each workload that finds no other node."""
         position = next(i for i, host in enumerate(self._hosts) if host.name == node_id)
         self._receiving[position] = self._hosts[position].ready = False
-        stranded = []
-        for row in np.flatnonzero(self._pods[:, position]).tolist():
-            for _ in range(int(self._pods[row, position])):
-                self._put(row, position, -1)
-                target = self._schedule(row)
-                if target is None:
-                    stranded.append(_name(self._workloads[row]))
-                else:
-                    self._put(row, target, 1)
-        return stranded
+        waiting = np.repeat(np.arange(len(self._workloads)), self._pods[:, position]).tolist()
+        while waiting:
+            left = [row for row in waiting if not self._moved(row, position)]
+            if len(left) == len(waiting):
+                break
+            waiting = left  # some may follow pods that have found their node meanwhile
+        return [fault for row in dict.fromkeys(waiting) for fault in self._stranded(row, position)]
 
     def forget(self, node_ids: Sequence[str]) -> None:
         """Take terminated nodes away."""
@@ -122,6 +84,7 @@ class Replay:
         self._size, self._free, self._receiving = self._size[stays], self._free[stays], self._receiving[stays]
         self._pods = self._pods[:, stays]
         self._suits.clear()
+        self._others.settle(self._hosts)
 
     def faults(self) -> Iterator[str]:
         """Yield what is wrong with the cluster as it is now."""
@@ -133,118 +96,92 @@ class Replay:
                 yield f"headroom: less than {percent} % of {('CPU', 'memory')[resource]} is free"
         if self._rules.az_spread and not self._zones <= self._live_zones():
             yield f"zones: no node is left in {', '.join(sorted(self._zones - self._live_zones()))}"
+        if self._on_demand() < self._base:
+            yield f"on_demand_base: {self._on_demand()} on-demand nodes are left of {self._base}"
+        lonely = self._others.lonely(self._pods)
+        for row in sorted({row for row, *_ in lonely - self._lonely}):
+            yield f"pod_affinity: {_name(self._workloads[row])} is left without the pods it must be near"
+        self._lonely = lonely
 
     def _live_zones(self) -> set[str]:
         return {host.zone for host in self._hosts if host.ready}
 
-    def _append(self, arrivals: Sequence[tuple[_Host, Node | Offer]]) -> None:
-        size = np.array([_amounts(source.allocatable) for _, source in arrivals]).reshape(-1, 5)
-        used = np.array([_amounts(source.daemon_overhead) for _, source in arrivals]).reshape(-1, 5)
+    def _on_demand(self) -> int:
+        return sum(host.ready and not host.spot for host in self._hosts)
+
+    def _append(self, arrivals: Sequence[tuple[Host, Node | Offer]]) -> None:
+        size = np.array([amounts(source.allocatable) for _, source in arrivals]).reshape(-1, 5)
+        used = np.array([amounts(source.daemon_overhead) for _, source in arrivals]).reshape(-1, 5)
         self._hosts += [host for host, _ in arrivals]
         self._size, self._free = np.vstack([self._size, size]), np.vstack([self._free, size - used])
         receiving = [host.ready and host.name not in self._gone for host, _ in arrivals]
         self._receiving = np.append(self._receiving, np.array(receiving, bool))
         self._pods = np.hstack([self._pods, np.zeros((len(self._workloads), len(arrivals)), np.int64)])
         self._suits.clear()
+        self._others.settle(self._hosts)
 
     def _put(self, row: int, position: int, count: int) -> None:
         self._pods[row, position] += count
         self._free[position] -= self._request[row] * count
 
-    def _suited(self, workload: Workload) -> npt.NDArray[np.bool_]:
-        tolerant = workload.spot_tolerant and workload.namespace not in self._barred
+    def _moved(self, row: int, position: int) -> bool:
+        """Move one pod off a node, and tell whether it found another; without one it stays."""
+        self._put(row, position, -1)
+        target = self._schedule(row)
+        self._put(row, position if target is None else target, 1)
+        return target is not None
+
+    def _schedule(self, row: int) -> int | None:
+        able = self._receiving & self._suited(row) & (self._free >= self._request[row]).all(axis=1)
+        if self._ruled[row] and able.any():
+            for _, mask in self._others.masks(row, self._pods):
+                able &= mask
+        if not able.any():
+            return None
+        left = (self._free[:, :2] - self._request[row, :2]) / np.maximum(self._size[:, :2], 1)
+        return int(np.argmax(np.where(able, left.sum(axis=1), -np.inf)))
+
+    def _suited(self, row: int) -> Mask:
+        workload, tolerant = self._workloads[row], self._is_tolerant(row)
         selector = frozenset(workload.node_selector.items())
-        key = (
-            selector,
-            workload.requirements,
-            workload.tolerations,
-            workload.pinned_zone,
-            tolerant,
-        )
+        terms = (workload.requirements, workload.alternatives)
+        key = (selector, terms, workload.tolerations, workload.pinned_zone, tolerant)
         if key not in self._suits:
             self._suits[key] = np.array(
-                [_suits(workload, host, tolerant=tolerant) for host in self._hosts], bool
+                [not any(barriers(workload, host, tolerant=tolerant)) for host in self._hosts], bool
             )
         return self._suits[key]
 
-    def _schedule(self, row: int) -> int | None:
-        workload, request = self._workloads[row], self._request[row]
-        able = self._receiving & self._suited(workload) & (self._free >= request).all(axis=1)
-        if able.any() and (workload.spread or workload.anti_affinity_keys):
-            able &= self._spread_allows(workload, self._pods[row])
-        if not able.any():
-            return None
-        left = (self._free[:, :2] - request[:2]) / np.maximum(self._size[:, :2], 1)
-        return int(np.argmax(np.where(able, left.sum(axis=1), -np.inf)))
+    def _is_tolerant(self, row: int) -> bool:
+        return self._workloads[row].spot_tolerant and self._workloads[row].namespace not in self._barred
 
-    def _spread_allows(self, workload: Workload, pods: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        allowed = np.ones(len(self._hosts), bool)
-        for key in workload.anti_affinity_keys:
-            taken = {host.domain(key) for host, count in zip(self._hosts, pods, strict=True) if count > 0}
-            allowed &= np.array([host.domain(key) not in taken - {None} for host in self._hosts], bool)
-        for rule in workload.spread:
-            domains = [host.domain(rule.topology_key) for host in self._hosts]
-            carried: Counter[str | None] = Counter()
-            for domain, count in zip(domains, pods, strict=True):
-                carried[domain] += int(count)
-            eligible = {d for d, suits in zip(domains, self._suited(workload), strict=True) if suits} - {None}
-            least = min((carried[domain] for domain in eligible), default=0)
-            fits = [d is not None and carried[d] + 1 - least <= rule.max_skew for d in domains]
-            allowed &= np.array(fits, bool)
-        return allowed
+    def _stranded(self, row: int, position: int) -> Iterator[str]:
+        """Yield that a pod finds no node, and for each rule whose absence would give it one that rule."""
+        name = _name(self._workloads[row])
+        yield f"no_place: a pod of {name} finds no node"
+        self._put(row, position, -1)
+        passes = self._passes(row)
+        for code in passes:
+            others = [mask for other, mask in passes.items() if other != code]
+            if np.logical_and.reduce([self._receiving, *others]).any():
+                yield f"{code}: without this rule a pod of {name} would find a node"
+
+    def _passes(self, row: int) -> dict[str, Mask]:
+        """Return by violation code the nodes that pass the rule."""
+        workload, tolerant = self._workloads[row], self._is_tolerant(row)
+        broken = [set(barriers(workload, host, tolerant=tolerant)) for host in self._hosts]
+        codes = sorted(set().union(*broken))
+        passes = {code: np.array([code not in found for found in broken], bool) for code in codes}
+        for resource, code in enumerate(RESOURCES):
+            passes[code] = self._free[:, resource] >= self._request[row, resource]
+        for code, mask in self._others.masks(row, self._pods):
+            passes[code] = passes.get(code, mask) & mask
+        return passes
 
 
-def _host_of(node: Node) -> _Host:
-    return _Host(node.id, node, ready=node.ready and not node.cordoned, taints=node.taints)
+def _host_of(node: Node) -> Host:
+    return Host(node.id, node, ready=node.ready and not node.cordoned, taints=node.taints)
 
 
 def _name(workload: Workload) -> str:
     return f"{workload.namespace}/{workload.name}"
-
-
-def _amounts(amount: Resources) -> tuple[float, ...]:
-    return (amount.cpu_millis, amount.memory_mib, amount.pods, amount.gpu, amount.ephemeral_mib)
-
-
-def _needs(workload: Workload) -> tuple[float, ...]:
-    cpu, memory, pods, gpu, ephemeral = _amounts(workload.request)
-    return (cpu, memory, max(pods, 1), gpu, ephemeral)
-
-
-def _suits(workload: Workload, host: _Host, *, tolerant: bool) -> bool:
-    if (host.spot and not tolerant) or workload.pinned_zone not in ("", host.zone):
-        return False
-    if any(host.labels.get(key) != value for key, value in workload.node_selector.items()):
-        return False
-    if not all(
-        _meets(requirement, host.labels.get(requirement.key)) for requirement in workload.requirements
-    ):
-        return False
-    hard = [taint for taint in host.taints if taint.effect in ("NoSchedule", "NoExecute")]
-    return all(_borne(taint, workload.tolerations) for taint in hard)
-
-
-def _borne(taint: Taint, tolerations: Sequence[Toleration]) -> bool:
-    for t in tolerations:
-        same_key = t.key in ("", taint.key) if t.operator == "Exists" else t.key == taint.key != ""
-        same_value = t.operator == "Exists" or t.value == taint.value
-        if same_key and same_value and t.effect in ("", taint.effect):
-            return True
-    return False
-
-
-def _meets(requirement: Requirement, value: str | None) -> bool:
-    match requirement.operator:
-        case "In" | "NotIn":
-            return (value in requirement.values) is (requirement.operator == "In")
-        case "Exists" | "DoesNotExist":
-            return (value is not None) is (requirement.operator == "Exists")
-        case "Gt" | "Lt":
-            return _is_beyond(value or "", requirement.operator, "".join(requirement.values[:1]))
-    return False
-
-
-def _is_beyond(value: str, operator: str, bound: str) -> bool:
-    if not (value.isdecimal() and bound.isdecimal()):
-        return False
-    return int(value) > int(bound) if operator == "Gt" else int(value) < int(bound)

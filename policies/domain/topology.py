@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from policies.domain.matching import is_domain
-from policies.domain.model import ZONE_KEY, BoolArray, FloatArray, IntArray, Place
+from policies.domain.model import HOSTNAME_KEY, ZONE_KEY, BoolArray, FloatArray, IntArray, Place
 from policies.domain.refusals import Code
 from policies.domain.shapes import CapacityType, SpreadRule, Workload
 
@@ -69,6 +69,13 @@ class Topology:
         if minimum:
             room = self._workloads[workload].replicas - minimum - int(counts[workload, self._spot].sum())
             yield Code.ON_DEMAND_MINIMUM, ~self._spot | (room > 0)
+
+    def keys(self, workload: int) -> frozenset[str]:
+        """Return the topology keys, hostname aside, on which rules about the workload's pods depend."""
+        spread = [rule.topology_key for rule in self._workloads[workload].spread]
+        near = [key for key, _ in self._near[workload]]
+        leaning = [key for _, key, _ in self._leaning[workload]]
+        return frozenset({*spread, *near, *leaning, *self._apart[workload]} - {HOSTNAME_KEY})
 
     def deserted(self, moved: int, place: int, counts: IntArray) -> int:
         """Return a workload that has lost its required neighbour ``moved`` beside ``place``, or -1."""
