@@ -69,6 +69,8 @@ class HeartbeatAnswer:
 
     ack: bool = True
     config_version: Count = 0
+    config: Json | None = None
+    """The slice of policy, when the agent does not hold this version of it yet."""
     pending_actions: Count = 0
     clock_skew_seconds: int = 0
     """How far the agent's clock is ahead of the server's."""
@@ -98,6 +100,8 @@ class Command:
     created_at: datetime
     expires_at: datetime
     nonce: Short
+    is_voluntary: bool = True
+    """False for reactions to an interruption and for clean-up, which exclusions do not hold up."""
     signature: Annotated[str, Limit(0, 128)] = ""
 
     def signed_document(self) -> dict[str, Any]:
@@ -152,3 +156,24 @@ class Events:
 
     agent_id: Short
     events: tuple[Event, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class InterruptionNotice:
+    """AWS said of a node that it ends (``interruption``) or is at risk (``rebalance``)."""
+
+    kind: Short
+    node_name: Name
+    instance_id: Short
+    at: datetime
+    """When the notice was given, as near as the agent can tell."""
+    deadline: datetime | None = None
+    """When the instance goes; null for a rebalance recommendation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interruptions:
+    """At most 100 notices."""
+
+    agent_id: Short
+    notices: tuple[InterruptionNotice, ...] = ()

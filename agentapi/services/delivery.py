@@ -79,14 +79,18 @@ def _keep(delivery: AgentAction, result: protocol.Result, *, is_late: bool) -> N
 
 
 def _lost(cluster_id: UUID, request: protocol.Claim) -> list[protocol.Command]:
-    picked_up = AgentAction.objects.filter(
-        cluster_id=cluster_id,
-        status=AgentAction.Status.PICKED_UP,
-        picked_up_by=request.agent_id,
-        picked_up_at__lte=utcnow() - REDELIVER_AFTER,
-        expires_at__gt=utcnow(),
-        action__status=Action.Status.RUNNING,
-    ).order_by("created_at")
+    picked_up = (
+        AgentAction.objects.select_related("action")
+        .filter(
+            cluster_id=cluster_id,
+            status=AgentAction.Status.PICKED_UP,
+            picked_up_by=request.agent_id,
+            picked_up_at__lte=utcnow() - REDELIVER_AFTER,
+            expires_at__gt=utcnow(),
+            action__status=Action.Status.RUNNING,
+        )
+        .order_by("created_at")
+    )
     known = set(request.known_actions)
     return [_command(each) for each in picked_up if str(each.action_id) not in known]
 
@@ -119,5 +123,6 @@ def _command(delivery: AgentAction) -> protocol.Command:
         created_at=delivery.created_at,
         expires_at=delivery.expires_at,
         nonce=delivery.nonce,
+        is_voluntary=delivery.action.is_voluntary,
         signature=delivery.signature,
     )

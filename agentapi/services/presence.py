@@ -97,10 +97,11 @@ def heartbeat(*, cluster_id: UUID, sign: protocol.Heartbeat, actor: Actor) -> pr
         AgentConfig.objects.filter(cluster_id=cluster_id, version=sign.config_version).exclude(
             acknowledged_version=sign.config_version
         ).update(acknowledged_version=sign.config_version)
-    config = AgentConfig.objects.filter(cluster_id=cluster_id).values_list("version", flat=True).first()
+    config = AgentConfig.objects.filter(cluster_id=cluster_id).first()
     skew = round((sign.sent_at - now).total_seconds()) if sign.sent_at else 0
     return protocol.HeartbeatAnswer(
-        config_version=config or 0,
+        config_version=config.version if config else 0,
+        config=config.config if config and config.version != sign.config_version else None,
         pending_actions=selectors.waiting_actions(cluster_id).count(),
         clock_skew_seconds=skew,
     )

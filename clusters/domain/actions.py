@@ -29,6 +29,10 @@ ROUTES: Mapping[str, str] = MappingProxyType(
         "cordon_node": "agent",
         "uncordon_node": "agent",
         "drain_node": "agent",
+        "evict_pod": "agent",
+        "label_node": "agent",
+        "update_deployment": "agent",
+        "apply_karpenter": "agent",
     }
 )
 """Who carries each kind out: the AWS actuator or the agent of the cluster."""
@@ -70,6 +74,10 @@ _DONE: Mapping[str, tuple[str, str]] = MappingProxyType(
         "cordon_node": ("Closed to new pods:", "close to new pods:"),
         "uncordon_node": ("Opened to pods again:", "open to pods again:"),
         "drain_node": ("Drained", "drain"),
+        "evict_pod": ("Evicted pod", "evict pod"),
+        "label_node": ("Labelled", "label"),
+        "update_deployment": ("Changed the resources of", "change the resources of"),
+        "apply_karpenter": ("Applied", "apply"),
         "restore_minimum": ("Restored the minimum size of", "restore the minimum size of"),
     }
 )

@@ -18,6 +18,10 @@ class Action(Record, TenantModel):
         CORDON_NODE = "cordon_node", "Cordon node"
         UNCORDON_NODE = "uncordon_node", "Uncordon node"
         DRAIN_NODE = "drain_node", "Drain node"
+        EVICT_POD = "evict_pod", "Evict pod"
+        LABEL_NODE = "label_node", "Label node"
+        UPDATE_DEPLOYMENT = "update_deployment", "Change a workload's resources"
+        APPLY_KARPENTER = "apply_karpenter", "Apply a Karpenter object"
         RESTORE_MINIMUM = "restore_minimum", "Restore a group's minimum size"
 
     class Route(models.TextChoices):
