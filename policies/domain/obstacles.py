@@ -10,12 +10,12 @@ from policies.domain.model import BoolArray, IntArray, Place, pod_vector
 from policies.domain.refusals import Code
 from policies.domain.shapes import Workload
 
-_RESOURCES = ("CPU", "memory", "pod slots", "GPUs", "ephemeral storage")
+_UNITS = ("milli-CPU", "MiB of memory", "pod slots", "GPUs", "MiB of ephemeral storage")
 _WORDS = {
-    Code.SPREAD: "elsewhere it would break its topology spread",
-    Code.ANTI_AFFINITY: "pods that it must keep away from are everywhere else",
-    Code.POD_AFFINITY: "no pod that it must be near is elsewhere",
-    Code.ON_DEMAND_MINIMUM: "the pods that it must have on on-demand capacity would be too few",
+    Code.SPREAD: "one more there would break its topology spread",
+    Code.ANTI_AFFINITY: "pods that it must keep away from run there",
+    Code.POD_AFFINITY: "no pod that it must be near runs there",
+    Code.ON_DEMAND_MINIMUM: "too few of its pods would be on on-demand capacity",
 }
 
 
@@ -36,8 +36,8 @@ def fixed_hurdles(workload: Workload, places: Sequence[Place]) -> list[Hurdle]:
 
     zone = workload.pinned_zone
     return [
-        Hurdle(Code.NODE_SELECTION, "its node selector or affinity allows no other", passing(selects)),
-        Hurdle(Code.TAINTS, "it does not tolerate the taints of the others", passing(tolerates)),
+        Hurdle(Code.NODE_SELECTION, "its node selector or affinity excludes them", passing(selects)),
+        Hurdle(Code.TAINTS, "it does not tolerate their taints", passing(tolerates)),
         Hurdle(Code.VOLUME_ZONE, f"its volumes are in {zone}", passing(reaches_volumes)),
         Hurdle(Code.CAPACITY_TYPE, "it may not run on spot", passing(bears_interruption)),
     ]
@@ -46,8 +46,8 @@ def fixed_hurdles(workload: Workload, places: Sequence[Place]) -> list[Hurdle]:
 def room_hurdles(workload: Workload, free: IntArray) -> list[Hurdle]:
     """Return one rule for each resource that a pod asks for; ``free`` is resource × place."""
     return [
-        Hurdle(Code.NO_ROOM_ELSEWHERE, f"no other place has enough free {name}", row >= asked)
-        for name, row, asked in zip(_RESOURCES, free, pod_vector(workload), strict=True)
+        Hurdle(Code.NO_ROOM_ELSEWHERE, f"none that it may use has {asked} {unit} free", row >= asked)
+        for unit, row, asked in zip(_UNITS, free, pod_vector(workload), strict=True)
         if asked > 0
     ]
 

@@ -13,6 +13,7 @@ from policies.domain.consolidation import Mover
 from policies.domain.eligibility import pods_by_node, refused_nodes, refused_workloads, under_policy
 from policies.domain.mix import mix_holds
 from policies.domain.model import DAEMON_KINDS, place_of_node, place_of_offer
+from policies.domain.pending import pending_refusals
 from policies.domain.plan import Breakdown, PlanProposal, Refusal
 from policies.domain.policy import Rules
 from policies.domain.proposal import Draft, ProposalWriter
@@ -121,7 +122,8 @@ class _Search:
             if not check(snapshot=self._snapshot, proposal=proposal, offers=self._offers, rules=self._rules):
                 return proposal
             unsafe = True
-        return writer.write_empty([*common, *self._stay_reasons(drafts, unsafe=unsafe)])
+        reasons = [*self._stay_reasons(drafts, unsafe=unsafe), *self._waiting_reasons()]
+        return writer.write_empty([*common, *reasons])
 
     def _with_shorter(self, drafts: Sequence[Draft]) -> Iterator[Draft]:
         """Yield the drafts worth proposing, then what is left of each when later waves are dropped."""
@@ -221,6 +223,13 @@ class _Search:
             for workload_id, count in sorted(self._snapshot.pending.items())
             if workload_id in self._row and count > 0
         }
+
+    def _waiting_reasons(self) -> Iterator[Refusal]:
+        """Yield why pending pods would stay pending on the cluster as it is."""
+        board = Board(self._workloads, self._places, self._pods)
+        left = {row: board.admit(row, count) for row, count in self._pending().items()}
+        unplaced = {row: count for row, count in left.items() if count}
+        yield from pending_refusals(board, unplaced, self._allowed)
 
     def _worth_it(self, draft: Draft) -> bool:
         saved = draft.price_before - draft.price_after

@@ -11,9 +11,10 @@ import numpy as np
 from policies.domain.consolidation import Drained, Migration
 from policies.domain.matching import accepted_places
 from policies.domain.model import RESOURCE_COUNT, BoolArray, place_of_offer, vector
+from policies.domain.pending import pending_refusals
 from policies.domain.plan import Breakdown, Launch, PlanProposal, Refusal, Removal, Wave
 from policies.domain.policy import Rules
-from policies.domain.refusals import Code, node_refusal, workload_refusal
+from policies.domain.refusals import Code, node_refusal
 from policies.domain.scheduling import Board
 from policies.domain.selection import substitutes
 from policies.domain.shapes import CapacityType, ClusterSnapshot, Offer
@@ -104,7 +105,12 @@ class ProposalWriter:
             cluster_id=self._snapshot.cluster_id,
             quoted_at=self._now,
             waves=waves,
-            refusals=(*refusals, *self._refused.values(), *self._kept(draft), *self._unplaced(draft)),
+            refusals=(
+                *refusals,
+                *self._refused.values(),
+                *self._kept(draft),
+                *pending_refusals(draft.board, draft.migration.unplaced, self._allowed),
+            ),
             usd_per_hour_before=self._before,
             usd_per_hour_after=after,
             lower_bound_usd_per_hour=min(self._bound, after),
@@ -205,16 +211,6 @@ class ProposalWriter:
                 reason = "Kept: nothing that could replace it costs enough less."
                 refusals.append(node_refusal(node, Code.WORTH_KEEPING, reason))
         return refusals
-
-    def _unplaced(self, draft: Draft) -> list[Refusal]:
-        return [
-            workload_refusal(
-                draft.board.workloads[workload],
-                Code.UNPLACEABLE,
-                f"{count} pending pods find no place on kept nodes or on the nodes this plan buys.",
-            )
-            for workload, count in draft.migration.unplaced.items()
-        ]
 
     def _breakdown(self, draft: Draft) -> Breakdown:
         """Split the saving: spot for on-demand at equal size first, then fewer and smaller nodes."""

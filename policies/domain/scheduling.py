@@ -191,6 +191,11 @@ class Board:
             self.move(workload, -1, target)
         return 0
 
+    def obstacle_of(self, workload: int) -> Obstacle:
+        """Return which rule keeps one more pod of the workload from every open place, as ``: words``."""
+        hurdle = binding(self._hurdles_of(workload), self.open)
+        return (hurdle.code, f": {hurdle.words}") if hurdle else (Code.NO_ROOM_ELSEWHERE, "")
+
     def loads(self, places: Sequence[int]) -> list[tuple[BoolArray, IntArray]]:
         """Return which places accept, and what CPU and memory is asked by, the pods on ``places``.
 
@@ -226,10 +231,8 @@ class Board:
     def _obstacle(self, workload: int, place: int) -> Obstacle:
         """Return which rule keeps a pod of the workload, now at the place, from every open one."""
         self.move(workload, place, -1)
-        hurdle = binding(self._hurdles_of(workload), self.open)
+        code, why = self.obstacle_of(workload)
         self.move(workload, -1, place)
-        why = f": {hurdle.words}" if hurdle else ""
-        code = hurdle.code if hurdle else Code.NO_ROOM_ELSEWHERE
         return code, f"A pod of {self._name(workload)} would find no other place{why}."
 
     def _hurdles_of(self, workload: int) -> list[Hurdle]:
