@@ -87,7 +87,7 @@ class JobViewSet(GenericViewSet[OptimizationJob]):
 
     @extend_schema(summary="Cancel an optimizer run", responses=answers(200, JobSerializer, 404, 409))
     def destroy(self, request: Request, pk: UUID) -> Response:
-        """Cancel a run that is still queued; 409 once a worker has it."""
+        """Cancel a run: a worker that has it stops before its next step; 409 when it is over."""
         return Response(JobSerializer(cancel_job(job_id=pk, actor=actor_of(request))).data)
 
 
@@ -100,7 +100,9 @@ class PlanViewSet(ReadOnlyModelViewSet[Plan]):
 
     def get_queryset(self) -> QuerySet[Plan]:
         """Return the organization's plans, newest first."""
-        return plans().defer("document", "refusals") if self.action == "list" else plans()
+        return (
+            plans().defer("document", "refusals", "constraint_prices") if self.action == "list" else plans()
+        )
 
     def get_serializer_class(self) -> type[PlanSerializer]:
         """Return the short shape for the list, the long one for a single plan."""

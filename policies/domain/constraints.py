@@ -212,21 +212,28 @@ def _of_placing(scene: Scene) -> Iterator[Constraint]:
 
 
 def _rules_of(workload: Workload, usd: float) -> Iterator[Constraint]:
-    if not workload.spot_tolerant:
-        yield _workload("on_demand_only", "On-demand nodes for {}", workload, usd * 0.6, spot_tolerant=True)
-    for key in {rule.topology_key for rule in workload.spread}:
+    for key in sorted({rule.topology_key for rule in workload.spread}):
         left = tuple(rule for rule in workload.spread if rule.topology_key != key)
         words = f"{_TOPOLOGY.get(key, key)} spread of {{}}"
         yield _workload("spread", words, workload, usd * 0.1, spread=left)
-    if workload.anti_affinity_keys:
-        words = "Anti-affinity between the pods of {}"
-        yield _workload("anti_affinity", words, workload, usd * 0.1, anti_affinity_keys=())
-    if workload.pinned_zone:
-        words = f"Disks of {{}} in {workload.pinned_zone}"
-        yield _workload("pinned_zone", words, workload, usd * 0.05, pinned_zone="")
-    if workload.node_selector or workload.requirements:
-        words = "Node selector of {}"
-        yield _workload("node_selector", words, workload, usd * 0.2, node_selector={}, requirements=())
+    candidates: tuple[_Candidate, ...] = (
+        (not workload.spot_tolerant, "on_demand_only", "On-demand nodes for {}", usd * 0.6,
+         {"spot_tolerant": True}),
+        (workload.on_demand_minimum > 0, "on_demand_minimum",
+         f"{workload.on_demand_minimum} pods of {{}} on on-demand nodes", usd * 0.3,
+         {"on_demand_minimum": 0}),
+        (bool(workload.anti_affinity_keys or workload.pod_anti_affinity), "anti_affinity",
+         "Anti-affinity of {}", usd * 0.1, {"anti_affinity_keys": (), "pod_anti_affinity": ()}),
+        (bool(workload.pod_affinity), "pod_affinity", "Affinity of {} to other pods", usd * 0.1,
+         {"pod_affinity": ()}),
+        (bool(workload.pinned_zone), "pinned_zone", f"Disks of {{}} in {workload.pinned_zone}", usd * 0.05,
+         {"pinned_zone": ""}),
+        (bool(workload.node_selector or workload.requirements or workload.alternatives), "node_selector",
+         "Node selector of {}", usd * 0.2, {"node_selector": {}, "requirements": (), "alternatives": ()}),
+    )  # fmt: skip
+    for holds, code, words, weight, changes in candidates:
+        if holds:
+            yield _workload(code, words, workload, weight, **changes)
 
 
 _TOPOLOGY = {ZONE_KEY: "Zone", HOSTNAME_KEY: "Host", "karpenter.sh/capacity-type": "Capacity-type"}

@@ -3,15 +3,18 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import TYPE_CHECKING, TypedDict
 from uuid import UUID
 
-from django.db.models import Count, Max, Min, Q, Sum
+from django.db.models import Count, Max, Min, OuterRef, Q, QuerySet, Subquery, Sum
+from django.db.models.functions import Coalesce
 
 from clusters.models import Cluster, SavingsEntry
 from clusters.selectors.paging import Page, page_by_key
 from policies.domain.progress import MAX_QUOTE_AGE
-from policies.models import ClusterPolicy, OptimizationJob, Plan
-from policies.selectors.reasons import RefusalGroup, refusal_groups
+from policies.models import OptimizationJob, Plan, PlanStep
+from policies.selectors.prices import ConstraintPrices, constraint_prices_of, gap_percent
+from policies.selectors.reasons import RefusalPart, refusal_parts
 from policies.selectors.steps import StepRow, WaveRow, waves_of
 from spotopt.core.errors import NotFound
 
@@ -19,6 +22,16 @@ PAGE_SIZE = 50
 PLAN_SORTS = {"made": "created_at", "status": "status"}
 UNDER_WAY = (Plan.Status.APPROVED, Plan.Status.RUNNING, Plan.Status.STOPPING)
 OPEN = (Plan.Status.PROPOSED, *UNDER_WAY)
+
+
+class _Counted(TypedDict):
+    removals_left_out: int
+
+
+if TYPE_CHECKING:  # the stubs' alias cannot be subscripted when the module runs
+    from django_stubs_ext import WithAnnotations
+
+    AnnotatedPlan = WithAnnotations[Plan, _Counted]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +65,8 @@ class PlanRow:
     created_at: datetime
     decided_by: str
     is_empty: bool
+    removals_left_out: int
+    """Nodes that the plan was to remove and did not, counted once it is over."""
 
     @property
     def usd_per_hour_saved(self) -> Decimal:
@@ -82,7 +97,8 @@ class PlanPage:
     plan: Plan
     row: PlanRow
     waves: tuple[WaveRow, ...]
-    refusals: tuple[RefusalGroup, ...]
+    refusals: tuple[RefusalPart, ...]
+    prices: ConstraintPrices
     booked: BookedByPlan
     quote_expires_at: datetime
     is_quote_expired: bool
@@ -132,6 +148,11 @@ class PlanPage:
         return (self.now - started) / over * (self.steps_total - over)
 
     @property
+    def gap_percent(self) -> float | None:
+        """Return by how much the plan is above the lower bound, in percent of the bound."""
+        return gap_percent(self.plan.usd_per_hour_after, self.plan.lower_bound_usd_per_hour)
+
+    @property
     def is_open(self) -> bool:
         """Tell whether somebody may still approve or reject it."""
         return self.plan.status == Plan.Status.PROPOSED
@@ -164,7 +185,7 @@ def plan_page_of(
     *, after: str = "", status: str = "", cluster_id: UUID | None = None, account_id: UUID | None = None
 ) -> Page[PlanRow]:
     """Return one page of plans, newest first; ``open`` and ``over`` are groups of statuses (two queries)."""
-    rows = Plan.objects.select_related("cluster").defer("document")
+    rows = _plans()
     if cluster_id is not None:
         rows = rows.filter(cluster_id=cluster_id)
     if account_id is not None:
@@ -180,7 +201,7 @@ def plan_page_of(
 
 def open_plans(account_id: UUID | None = None, *, limit: int = 6) -> tuple[PlanRow, ...]:
     """Return plans that run or wait for approval, largest saving first (one query)."""
-    rows = Plan.objects.select_related("cluster").defer("document").filter(status__in=OPEN)
+    rows = _plans().filter(status__in=OPEN)
     if account_id is not None:
         rows = rows.filter(cluster__account_id=account_id)
     found = [plan_row(plan) for plan in rows.order_by("cluster_id", "-created_at")]
@@ -191,7 +212,7 @@ def open_plans(account_id: UUID | None = None, *, limit: int = 6) -> tuple[PlanR
 
 def plan_page(plan_id: UUID, *, now: datetime) -> PlanPage:
     """Return one plan with its steps and refusals (three queries), or raise NotFound."""
-    plan = Plan.objects.select_related("cluster", "job").filter(pk=plan_id).first()
+    plan = _plans().defer(None).select_related("cluster", "job").filter(pk=plan_id).first()
     if plan is None:
         raise NotFound("There is no such plan.")
     waves = waves_of(plan.pk)
@@ -199,7 +220,8 @@ def plan_page(plan_id: UUID, *, now: datetime) -> PlanPage:
         plan=plan,
         row=plan_row(plan),
         waves=waves,
-        refusals=refusal_groups(plan.refusals),
+        refusals=refusal_parts(plan.refusals),
+        prices=constraint_prices_of(plan.constraint_prices, now=now),
         booked=booked_by(plan.pk),
         quote_expires_at=plan.quoted_at + MAX_QUOTE_AGE,
         is_quote_expired=now - plan.quoted_at > MAX_QUOTE_AGE,
@@ -222,7 +244,7 @@ def newest_job(cluster_id: UUID) -> OptimizationJob | None:
 
 def newest_plan(cluster_id: UUID) -> PlanRow | None:
     """Return the cluster's open plan, or its newest one."""
-    rows = Plan.objects.select_related("cluster").defer("document").filter(cluster_id=cluster_id)
+    rows = _plans().filter(cluster_id=cluster_id)
     plan = (
         rows.filter(status__in=OPEN).order_by("-created_at").first() or rows.order_by("-created_at").first()
     )
@@ -231,7 +253,7 @@ def newest_plan(cluster_id: UUID) -> PlanRow | None:
 
 def plans_matching(text: str, *, limit: int) -> list[PlanRow]:
     """Return the newest plans of clusters whose name contains the text."""
-    rows = Plan.objects.select_related("cluster").defer("document")
+    rows = _plans()
     found = rows.filter(cluster__name__icontains=text).order_by("-created_at")[:limit]
     return [plan_row(plan) for plan in found]
 
@@ -245,12 +267,20 @@ def setup_progress(account_id: UUID | None = None) -> tuple[int, int]:
     return counts["all"], counts["heard"]
 
 
-def policy_of(cluster_id: UUID) -> ClusterPolicy | None:
-    """Return the cluster's policy with its template."""
-    return ClusterPolicy.objects.select_related("template").filter(cluster_id=cluster_id).first()
+def _plans() -> "QuerySet[AnnotatedPlan]":
+    """Return plans with what ``plan_row`` reads."""
+    left_out = (
+        PlanStep.objects.filter(plan=OuterRef("pk"), kind=PlanStep.Kind.TERMINATE)
+        .exclude(status=PlanStep.Status.COMPLETED)
+        .order_by()
+        .values("plan")
+        .annotate(count=Count("pk"))
+    )
+    rows = Plan.objects.select_related("cluster").defer("document", "constraint_prices")
+    return rows.annotate(removals_left_out=Coalesce(Subquery(left_out.values("count")), 0))
 
 
-def plan_row(plan: Plan) -> PlanRow:
+def plan_row(plan: "AnnotatedPlan") -> PlanRow:
     """Return a plan as a line of a list."""
     return PlanRow(
         id=plan.pk,
@@ -268,4 +298,5 @@ def plan_row(plan: Plan) -> PlanRow:
         created_at=plan.created_at,
         decided_by=plan.decided_by,
         is_empty=plan.usd_per_hour_saved <= 0,
+        removals_left_out=plan.removals_left_out if plan.status == Plan.Status.COMPLETED else 0,
     )

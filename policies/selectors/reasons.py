@@ -5,6 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 _LABELS = {
+    "protected": "Protected",
+    "not_ready": "Not ready",
+    "cordoned": "Cordoned by somebody",
+    "protected_namespace": "In a protected namespace",
+    "nothing_cheaper": "Nothing cheaper was found",
     "too_young": "Launched too recently",
     "excluded_label": "Excluded by a label",
     "excluded_instance_type": "Instance type is excluded",
@@ -55,17 +60,41 @@ class RefusalGroup:
     """(subject, reason in plain English)."""
 
 
-def refusal_groups(refusals: Sequence[Mapping[str, str]]) -> tuple[RefusalGroup, ...]:
-    """Return a plan's refusals by reason: of nodes and workloads, then of pools; largest first."""
+@dataclass(frozen=True, slots=True)
+class RefusalPart:
+    """The reasons about one kind of thing: nodes that stay, workloads, pools not bought."""
+
+    title: str
+    count: int
+    groups: tuple[RefusalGroup, ...]
+
+
+_PARTS = {
+    "cluster": "The plan",
+    "node": "Nodes that stay",
+    "workload": "Workloads that cannot move",
+    "pool": "Pools not bought from",
+}
+
+
+def label_of(code: str) -> str:
+    """Return a reason code in a few words."""
+    return _LABELS.get(code, code.replace("_", " ").capitalize())
+
+
+def refusal_parts(refusals: Sequence[Mapping[str, str]]) -> tuple[RefusalPart, ...]:
+    """Return a plan's refusals by what they are about and by reason; within a part, the largest first."""
+    parts = []
+    for kind, title in _PARTS.items():
+        members = [refusal for refusal in refusals if refusal["subject_kind"] == kind]
+        if members:
+            parts.append(RefusalPart(title, len(members), _groups(members)))
+    return tuple(parts)
+
+
+def _groups(refusals: Sequence[Mapping[str, str]]) -> tuple[RefusalGroup, ...]:
     groups: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for refusal in refusals:
         groups[refusal["code"]].append((refusal["subject"], refusal["reason"]))
-    return tuple(
-        RefusalGroup(code, _LABELS.get(code, code.replace("_", " ").capitalize()), tuple(items))
-        for code, items in sorted(groups.items(), key=_order)
-    )
-
-
-def _order(group: tuple[str, list[tuple[str, str]]]) -> tuple[bool, int]:
-    code, subjects = group
-    return code.startswith("pool_"), -len(subjects)
+    by_size = sorted(groups.items(), key=lambda group: -len(group[1]))
+    return tuple(RefusalGroup(code, label_of(code), tuple(items)) for code, items in by_size)

@@ -20,7 +20,8 @@ class JobSerializer(RowSerializer):
     class Meta:
         model = OptimizationJob
         fields = [
-            "job_id", "cluster_id", "cluster", "status", "trigger", "requested_by", "phase", "results",
+            "job_id", "cluster_id", "cluster", "status", "trigger", "requested_by", "phase",
+            "progress_percent", "results",
             "error_message", "plan_id", "created_at", "started_at", "completed_at",
         ]  # fmt: skip
 
@@ -68,13 +69,17 @@ class PlanSerializer(RowSerializer):
 
 
 class PlanDetailSerializer(PlanSerializer):
-    """A plan with its waves of launches and removals."""
+    """A plan with its waves of launches and removals, and what each binding constraint costs."""
 
     document = serializers.JSONField(read_only=True)
     refusal_count = serializers.SerializerMethodField()
+    constraint_prices = serializers.JSONField(
+        read_only=True,
+        help_text="Best plan found without each constraint, dearest first; empty until the pricing begins.",
+    )
 
     class Meta(PlanSerializer.Meta):
-        fields = [*PlanSerializer.Meta.fields, "document", "refusal_count"]
+        fields = [*PlanSerializer.Meta.fields, "document", "refusal_count", "constraint_prices"]
 
     def get_refusal_count(self, plan: Plan) -> int:
         """Return how many things the optimizer declined."""

@@ -5,7 +5,7 @@ from decimal import Decimal
 import factory
 
 from clusters.tests.factories import ClusterFactory
-from policies.models import ClusterPolicy, NodeTemplate, OptimizationJob, Plan, PlanStep
+from policies.models import ClusterPolicy, NodeTemplate, OptimizationJob, Plan, PlanStep, WhatIf
 from spotopt.core.clock import utcnow
 from spotopt.core.tenancy import active_organization_id
 
@@ -36,6 +36,14 @@ class PolicyFactory(_TenantFactory):
 class JobFactory(_TenantFactory):
     class Meta:
         model = OptimizationJob
+
+    cluster = factory.SubFactory(ClusterFactory)
+    requested_by = "alice@acme.test"
+
+
+class WhatIfFactory(_TenantFactory):
+    class Meta:
+        model = WhatIf
 
     cluster = factory.SubFactory(ClusterFactory)
     requested_by = "alice@acme.test"

@@ -39,7 +39,7 @@ def codes(of):
         ({"spot_tolerant": False}, "on_demand_only", "On-demand nodes for shop/pinned"),
         ({"pinned_zone": ZONES[0]}, "pinned_zone", f"Disks of shop/pinned in {ZONES[0]}"),
         ({"anti_affinity_keys": (HOSTNAME_KEY,)}, "anti_affinity",
-         "Anti-affinity between the pods of shop/pinned"),
+         "Anti-affinity of shop/pinned"),
         ({"spread": (SpreadRule(ZONE_KEY, 1),)}, "spread", "Zone spread of shop/pinned"),
         ({"requirements": (Requirement("kubernetes.io/arch", "In", ("amd64",)),)}, "node_selector",
          "Node selector of shop/pinned"),

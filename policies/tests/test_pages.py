@@ -159,30 +159,29 @@ def test_given_waves_when_forecast_then_each_boots_once_and_removes_in_turn(clus
     assert pages.plan_page(plan.pk, now=utcnow()).expected == timedelta(minutes=3 + 1 + 2, seconds=2 * 30)
 
 
-def test_given_refusals_when_shown_then_they_are_gathered_by_reason_pools_last(cluster):
+def test_given_refusals_when_shown_then_they_are_gathered_by_what_they_are_about_and_by_reason(cluster):
     refusals = [
-        {"subject_kind": "node", "subject": name, "code": code, "reason": f"Because {name}."}
-        for name, code in (
-            ("p", "pool_size"),
-            ("q", "pool_size"),
-            ("r", "pool_size"),
-            ("a", "too_young"),
-            ("b", "local_storage"),
-            ("c", "too_young"),
-            ("d", "new_code"),
+        {"subject_kind": kind, "subject": name, "code": code, "reason": f"Because {name}."}
+        for kind, name, code in (
+            ("pool", "p", "pool_size"),
+            ("workload", "b", "local_storage"),
+            ("node", "d", "new_code"),
+            ("node", "a", "too_young"),
+            ("node", "c", "too_young"),
+            ("pool", "q", "pool_size"),
         )
     ]
     plan = plan_for(cluster, refusals=refusals)
 
-    groups = pages.plan_page(plan.pk, now=utcnow()).refusals
+    parts = pages.plan_page(plan.pk, now=utcnow()).refusals
 
-    assert [(group.label, len(group.subjects)) for group in groups] == [
-        ("Launched too recently", 2),
-        ("Data on the node's own disk", 1),
-        ("New code", 1),
-        ("Not bought: size is excluded by the template", 3),
+    shown = [(part.title, part.count, [(g.label, len(g.subjects)) for g in part.groups]) for part in parts]
+    assert shown == [
+        ("Nodes that stay", 3, [("Launched too recently", 2), ("New code", 1)]),
+        ("Workloads that cannot move", 1, [("Data on the node's own disk", 1)]),
+        ("Pools not bought from", 2, [("Not bought: size is excluded by the template", 2)]),
     ]
-    assert groups[0].subjects[0] == ("a", "Because a.")
+    assert parts[0].groups[0].subjects[0] == ("a", "Because a.")
 
 
 @pytest.mark.parametrize("count", [1, 30])

@@ -4,13 +4,14 @@ from rest_framework.test import APIClient
 from audit.models import AuditLog
 from audit.services import Subject, record
 from clusters.tests.factories import ClusterFactory
-from policies.tests.factories import PlanFactory, TemplateFactory
+from policies.tests.factories import PlanFactory, TemplateFactory, WhatIfFactory
 from spotopt.core.actor import Actor
 
 READS = [
     "clusters", "clusters/summary", "clusters/{cluster}", "clusters/{cluster}/nodes",
     "clusters/{cluster}/node-groups", "clusters/{cluster}/workloads", "clusters/{cluster}/actions",
-    "clusters/{cluster}/jobs", "jobs/{job}", "plans", "plans/{plan}", "plans/{plan}/steps",
+    "clusters/{cluster}/jobs", "clusters/{cluster}/what-if", "what-ifs/{what_if}",
+    "jobs/{job}", "plans", "plans/{plan}", "plans/{plan}/steps",
     "plans/{plan}/refusals", "templates", "templates/{template}", "policies/{cluster}",
     "policies/{cluster}/revisions", "metrics/kpi", "metrics/projection", "metrics/composition",
     "metrics/timeseries", "metrics/savings", "activity/live", "audit", "audit/{event}", "audit/{event}/diff",
@@ -18,7 +19,8 @@ READS = [
 ]  # fmt: skip
 WRITES = [
     ("patch", "clusters/{cluster}"), ("patch", "clusters/{cluster}/maintenance"),
-    ("post", "clusters/{cluster}/optimize"), ("delete", "jobs/{job}"), ("post", "plans/{plan}/approve"),
+    ("post", "clusters/{cluster}/optimize"), ("post", "clusters/{cluster}/what-if"),
+    ("delete", "what-ifs/{what_if}"), ("delete", "jobs/{job}"), ("post", "plans/{plan}/approve"),
     ("post", "plans/{plan}/reject"), ("post", "plans/{plan}/stop"), ("post", "templates"),
     ("patch", "templates/{template}"), ("delete", "templates/{template}"),
     ("patch", "templates/{template}/default"), ("post", "templates/{template}/clone"),
@@ -51,6 +53,7 @@ def world(in_acme):
         "cluster": cluster.pk,
         "plan": plan.pk,
         "job": plan.job_id,
+        "what_if": WhatIfFactory(cluster=cluster).pk,
         "template": TemplateFactory().pk,
         "event": event.pk,
     }

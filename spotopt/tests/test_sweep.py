@@ -53,6 +53,8 @@ PARAMETERS = {
     "key_id": "agentapi.APIKey",
     "node_id": "clusters.Instance",
     "plan_id": "policies.Plan",
+    "template_id": "policies.NodeTemplate",
+    "what_if_id": "policies.WhatIf",
 }
 """Whose id each path parameter is; a new name needs a line, or the sweep fails."""
 
@@ -62,6 +64,7 @@ PRIMARY_KEYS = {
     "api/v1/jobs": "policies.OptimizationJob",
     "api/v1/plans": "policies.Plan",
     "api/v1/templates": "policies.NodeTemplate",
+    "api/v1/what-ifs": "policies.WhatIf",
 }
 """Whose id a router's ``pk`` is, by the resource's path."""
 
