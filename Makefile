@@ -13,7 +13,7 @@ IMPORTED_AT_START := amqp anyio asgiref boto3 botocore celery channels channels_
 SPEED ?= 10
 PORT ?= 8000
 
-.PHONY: run test check smoke bench chaos format install browser clean
+.PHONY: run test check smoke bench bench-cases chaos format install browser clean
 
 run: install ## Start everything on this machine, against a simulated AWS
 	@$(BIN)/python manage.py up --speed $(SPEED) --port $(PORT)
@@ -35,6 +35,9 @@ smoke: install ## Drive a fresh instance through the public API and compare it w
 
 bench: install ## Measure, beside a reference in the same run
 	$(BIN)/python -m spotopt.bench $(ARGS)
+
+bench-cases: install ## Play 10,000 generated clusters against the laws of plans
+	$(BIN)/python -m spotopt.bench.cases $(ARGS)
 
 format: install ## Format the code and the templates
 	ruff format .
