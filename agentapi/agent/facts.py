@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from agentapi.agent.neighbours import Ties, ties_of
 from agentapi.agent.quantities import mib_below, millis
 from agentapi.agent.shapes import GPU, Request, claims_of, constraints_of, request_of
 from agentapi.protocol import Constraints, Taint, canonical_json, dump
@@ -11,6 +12,7 @@ from agentapi.protocol import Constraints, Taint, canonical_json, dump
 Body = Mapping[str, Any]
 MIRROR = "kubernetes.io/config.mirror"
 ZONE = "topology.kubernetes.io/zone"
+REGION = "topology.kubernetes.io/region"
 _ZONE_KEYS = (ZONE, "failure-domain.beta.kubernetes.io/zone", "topology.ebs.csi.aws.com/zone")
 
 
@@ -37,6 +39,7 @@ class PodFact:
     is_mirror: bool
     request: Request
     constraints: Constraints
+    ties: Ties
     claims: tuple[str, ...]
     labels: Mapping[str, str]
 
@@ -58,6 +61,7 @@ class NodeFact:
     memory_mib: int
     pods: int
     gpu: int
+    ephemeral_mib: int
     labels: Mapping[str, str]
     taints: tuple[Taint, ...]
 
@@ -72,6 +76,7 @@ class ControllerFact:
     replicas: int
     request: Request
     constraints: Constraints
+    ties: Ties
     labels: Mapping[str, str]
 
 
@@ -85,6 +90,17 @@ class BudgetFact:
     minimum: int
 
 
+@dataclass(frozen=True, slots=True)
+class VolumeFact:
+    """Where a volume can be mounted."""
+
+    zone: str
+    """The one zone that it lives in; empty when it can be reached from everywhere or ``is_tied``."""
+    is_tied: bool
+    """True when it is bound to nodes in a way that a zone does not say, such as a local disk."""
+
+
+_NO_TIES = Ties()
 _SHARED_PARTS = 20_000
 
 
@@ -109,6 +125,7 @@ class Facts:
             is_mirror=MIRROR in (metadata.get("annotations") or {}),
             request=request_of(spec),
             constraints=self._share(constraints_of(metadata, spec, controlled=owner is not None)),
+            ties=self._share_ties(spec),
             claims=claims_of(spec),
             labels=self._share_labels(metadata.get("labels") or {}),
         )
@@ -125,6 +142,7 @@ class Facts:
             memory_mib=mib_below(str(room.get("memory", "0"))),
             pods=int(str(room.get("pods", "0"))),
             gpu=int(str(room.get(GPU, "0"))),
+            ephemeral_mib=mib_below(str(room.get("ephemeral-storage", "0"))),
             labels=metadata.get("labels") or {},
             taints=tuple(
                 Taint(key=each["key"], value=each.get("value") or "", effect=each["effect"])
@@ -144,6 +162,7 @@ class Facts:
             replicas=int(replicas),
             request=request_of(pod_spec),
             constraints=self._share(constraints_of(pod_metadata, pod_spec, controlled=True)),
+            ties=self._share_ties(pod_spec),
             labels=self._share_labels(pod_metadata.get("labels") or {}),
         )
 
@@ -160,18 +179,27 @@ class Facts:
         """Return the volume that a claim is bound to; empty while it is not."""
         return str((body.get("spec") or {}).get("volumeName") or "")
 
-    def volume_zone(self, body: Body) -> str:
-        """Return the one zone that a volume lives in; empty for one that can be reached from everywhere."""
+    def volume(self, body: Body) -> VolumeFact:
+        """Return the one zone that a volume lives in, or that it is tied to nodes in another way."""
         labels = body["metadata"].get("labels") or {}
         required = ((body.get("spec") or {}).get("nodeAffinity") or {}).get("required") or {}
-        for term in required.get("nodeSelectorTerms") or ():
-            for each in term.get("matchExpressions") or ():
-                if each["key"] in _ZONE_KEYS and each["operator"] == "In" and len(each["values"]) == 1:
-                    return str(each["values"][0])
-        return str(labels.get(ZONE) or labels.get(_ZONE_KEYS[1]) or "")
+        terms = required.get("nodeSelectorTerms") or ()
+        expressions = [each for term in terms for each in term.get("matchExpressions") or ()]
+        zones = {value for each in expressions if each["key"] in _ZONE_KEYS for value in each["values"]}
+        labelled = labels.get(ZONE) or labels.get(_ZONE_KEYS[1]) or ""
+        zone = zones.pop() if len(zones) == 1 else "" if terms else labelled
+        tied_keys = {each["key"] for each in expressions} - {*_ZONE_KEYS, REGION}
+        return VolumeFact(str(zone), is_tied=bool(tied_keys) or bool(terms and not zone))
 
     def _share(self, constraints: Constraints) -> Constraints:
         shared: Constraints = self._keep(canonical_json(dump(constraints)), constraints)
+        return shared
+
+    def _share_ties(self, spec: Body) -> Ties:
+        ties = ties_of(spec)
+        if ties == _NO_TIES:
+            return _NO_TIES
+        shared: Ties = self._keep(repr(ties).encode(), ties)
         return shared
 
     def _share_labels(self, labels: Mapping[str, str]) -> Mapping[str, str]:

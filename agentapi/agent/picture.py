@@ -4,8 +4,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from agentapi.agent.facts import BudgetFact, ControllerFact, NodeFact, Owner, PodFact
+from agentapi.agent.facts import BudgetFact, ControllerFact, NodeFact, Owner, PodFact, VolumeFact
 from agentapi.agent.labels import selects
+from agentapi.agent.neighbours import Member, Neighbourhood, Ties
 from agentapi.agent.shapes import Request
 from agentapi.agent.view import Use, View
 from agentapi.protocol import Constraints, NodeReport, State, WorkloadReport
@@ -28,6 +29,15 @@ class _Group:
     def key(self) -> str:
         return f"{self.namespace}/{self.owner.kind}/{self.owner.name}"
 
+    @property
+    def example(self) -> PodFact | ControllerFact | None:
+        """Return what tells the shape of its pods; each daemon pod is tied to its node by name."""
+        return self.pods[0] if self.pods and self.owner.kind != _DAEMON else self.controller
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        return self.pods[0].labels if self.pods else self.controller.labels if self.controller else {}
+
 
 @dataclass(slots=True)
 class _Load:
@@ -46,7 +56,8 @@ def draw(view: View, before: State) -> State:
     budgets: dict[str, list[BudgetFact]] = defaultdict(list)
     for budget in view.budgets.items.values():
         budgets[budget.namespace].append(budget)
-    workloads = [_workload(view, group, budgets[group.namespace], before) for group in groups]
+    constraints = _constraints(view, groups)
+    workloads = [_workload(view, g, budgets[g.namespace], constraints[g.key], before) for g in groups]
     loads = _loads(pods)
     names = {node.name for node in view.nodes.items.values()}
     nodes = [_node(node, loads.get(node.name, _Load()), view, before) for node in view.nodes.items.values()]
@@ -83,13 +94,14 @@ def _groups(view: View, pods: Iterable[PodFact]) -> list[_Group]:
     ]
 
 
-def _workload(view: View, group: _Group, budgets: Sequence[BudgetFact], before: State) -> WorkloadReport:
+def _workload(
+    view: View, group: _Group, budgets: Sequence[BudgetFact], constraints: Constraints, before: State
+) -> WorkloadReport:
     living = [pod for pod in group.pods if not pod.terminating]
     request = _request(group)
     held = before.workloads.get(group.key)
     cpu, memory = _mean_use(view, living)
-    labels = group.pods[0].labels if group.pods else group.controller.labels if group.controller else {}
-    mine = [budget for budget in budgets if selects(budget.selector, labels)]
+    mine = [budget for budget in budgets if selects(budget.selector, group.labels)]
     return WorkloadReport(
         key=group.key,
         namespace=group.namespace,
@@ -101,12 +113,13 @@ def _workload(view: View, group: _Group, budgets: Sequence[BudgetFact], before: 
         cpu_request_millis=request.cpu_millis,
         memory_request_mib=request.memory_mib,
         gpu_request=request.gpu,
+        ephemeral_request_mib=request.ephemeral_mib,
         cpu_used_millis=_steady(cpu, held.cpu_used_millis if held else None),
         memory_used_mib=_steady(memory, held.memory_used_mib if held else None),
         budget_count=len(mine),
         budget_allows=min((budget.allows for budget in mine), default=None),
         budget_minimum=max((budget.minimum for budget in mine), default=0),
-        constraints=_constraints(view, group),
+        constraints=constraints,
     )
 
 
@@ -119,30 +132,48 @@ def _request(group: _Group) -> Request:
     return largest
 
 
-def _constraints(view: View, group: _Group) -> Constraints:
-    if group.controller and (not group.pods or group.owner.kind == _DAEMON):
-        return group.controller.constraints  # each daemon pod is tied to its node by name
-    if not group.pods:
+def _constraints(view: View, groups: Sequence[_Group]) -> dict[str, Constraints]:
+    """Return each group's constraints by its key."""
+    examples = [group.example for group in groups]
+    ties = [example.ties if example else Ties() for example in examples]
+    members = [
+        Member(group.key, group.namespace, group.labels, tie, is_daemon=group.owner.kind == _DAEMON)
+        for group, tie in zip(groups, ties, strict=True)
+    ]
+    around = Neighbourhood(members)
+    return {
+        group.key: around.constrained(index, _own_constraints(view, group))
+        for index, group in enumerate(groups)
+    }
+
+
+def _own_constraints(view: View, group: _Group) -> Constraints:
+    example = group.example
+    if example is None:
         return Constraints()
-    newest = group.pods[0].constraints
+    if not isinstance(example, PodFact):
+        return example.constraints
     constraints = replace(
-        newest,
+        example.constraints,
         do_not_disrupt=any(pod.constraints.do_not_disrupt for pod in group.pods),
         has_local_storage=any(pod.constraints.has_local_storage for pod in group.pods),
         spot_tolerant=all(pod.constraints.spot_tolerant for pod in group.pods),
         grace_seconds=max(pod.constraints.grace_seconds for pod in group.pods),
     )
-    zones = {zone for pod in group.pods for zone in _volume_zones(view, pod)}
+    volumes = [volume for pod in group.pods for volume in _volumes(view, pod)]
+    if any(volume.is_tied for volume in volumes):
+        constraints = replace(constraints, unmodelled=(*constraints.unmodelled, "volume_affinity"))
+    zones = {volume.zone for volume in volumes if volume.zone}
     if not zones:
         return constraints
     return replace(constraints, zonal_volumes=True, pinned_zone=zones.pop() if len(zones) == 1 else "")
 
 
-def _volume_zones(view: View, pod: PodFact) -> Iterable[str]:
+def _volumes(view: View, pod: PodFact) -> Iterable[VolumeFact]:
     for claim in pod.claims:
-        volume = view.claims.items.get((pod.namespace, claim), "")
-        if zone := view.volume_zones.items.get(("", volume), ""):
-            yield zone
+        name = view.claims.items.get((pod.namespace, claim), "")
+        if volume := view.volumes.items.get(("", name)):
+            yield volume
 
 
 def _loads(pods: Iterable[PodFact]) -> dict[str, _Load]:
@@ -171,11 +202,13 @@ def _node(node: NodeFact, load: _Load, view: View, before: State) -> NodeReport:
         memory_allocatable_mib=node.memory_mib,
         pods_allocatable=node.pods,
         gpu_allocatable=node.gpu,
+        ephemeral_allocatable_mib=node.ephemeral_mib,
         cpu_requested_millis=load.bound.cpu_millis,
         memory_requested_mib=load.bound.memory_mib,
         pod_count=load.pods,
         daemon_cpu_millis=load.daemons.cpu_millis,
         daemon_memory_mib=load.daemons.memory_mib,
+        daemon_ephemeral_mib=load.daemons.ephemeral_mib,
         daemon_pods=load.daemon_pods,
         cpu_used_millis=_steady(use.cpu_millis if use else None, held.cpu_used_millis if held else None),
         memory_used_mib=_steady(use.memory_mib if use else None, held.memory_used_mib if held else None),

@@ -42,10 +42,10 @@ class View:
         self.daemon_sets = Reflector(kube, clock, f"{apps}/daemonsets", facts.controller)
         self.budgets = Reflector(kube, clock, "/apis/policy/v1/poddisruptionbudgets", facts.budget)
         self.claims = Reflector(kube, clock, "/api/v1/persistentvolumeclaims", facts.claim)
-        self.volume_zones = Reflector(kube, clock, "/api/v1/persistentvolumes", facts.volume_zone)
+        self.volumes = Reflector(kube, clock, "/api/v1/persistentvolumes", facts.volume)
         self.reflectors: tuple[Reflector[Any], ...] = (
             self.pods, self.nodes, self.deployments, self.replica_sets, self.stateful_sets, self.daemon_sets,
-            self.budgets, self.claims, self.volume_zones,
+            self.budgets, self.claims, self.volumes,
         )  # fmt: skip
 
     async def synced(self) -> None:

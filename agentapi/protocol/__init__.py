@@ -42,6 +42,7 @@ from agentapi.protocol.messages import (
 from agentapi.protocol.snapshots import (
     Constraints,
     NodeReport,
+    PodTerm,
     Requirement,
     Snapshot,
     SnapshotAnswer,
@@ -69,6 +70,7 @@ __all__ = [
     "Interruptions",
     "Limit",
     "NodeReport",
+    "PodTerm",
     "ProtocolError",
     "Registered",
     "Registration",

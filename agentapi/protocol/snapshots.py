@@ -37,10 +37,24 @@ class Requirement:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """A hard topology spread (``DoNotSchedule``) of the workload's own pods."""
+    """A hard topology spread (``DoNotSchedule``), and whose pods its selector counts."""
 
     topology_key: Name
     max_skew: Count
+    min_domains: Count = 0
+    counts_own: bool = True
+    also_counts: tuple[Name, ...] = ()
+    """Keys of other workloads."""
+    honors_affinity: bool = True
+    honors_taints: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PodTerm:
+    """A required pod (anti-)affinity: a topology key, and the keys of the workloads that it is about."""
+
+    topology_key: Name
+    workloads: tuple[Name, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +64,16 @@ class Constraints:
     The stored JSON object has these keys, and a missing key means the default here:
 
     ``node_selector``       object of label → value that a node must carry
-    ``requirements``        list of {key, operator, values}; all must hold (of several alternative affinity
-                            terms the first is kept, which only narrows the choice)
+    ``requirements``        list of {key, operator, values}; all must hold
+    ``alternatives``        list of such lists, of which one must hold; empty unless there are several terms
     ``tolerations``         list of {key, operator, value, effect}, without the two that every pod is given
-    ``spread``              list of {topology_key, max_skew}
+    ``spread``              list of {topology_key, max_skew, min_domains, counts_own, also_counts,
+                            honors_affinity, honors_taints}
     ``anti_affinity_keys``  topology keys on which two of its pods may not share a domain
+    ``pod_affinity``        list of {topology_key, workloads}: beside a pod of one of these workloads
+    ``pod_anti_affinity``   list of {topology_key, workloads}: away from other workloads; ports of the node
+                            that several want count as well
+    ``on_demand``           pods that must be on on-demand capacity: a number (``2``) or a share (``50%``)
     ``pinned_zone``         zone name that all its volumes live in
     ``zonal_volumes``       true when pods hold volumes bound to zones; with an empty ``pinned_zone`` each
                             pod must stay in the zone it runs in
@@ -63,15 +82,19 @@ class Constraints:
     ``controlled``          false for bare pods, which nothing would start again
     ``spot_tolerant``       false where a label, annotation, selector or affinity keeps it off spot capacity
     ``grace_seconds``       longest termination grace period of its pods
-    ``unmodelled``          rules that these keys cannot express (``pod_affinity``,
-                            ``foreign_anti_affinity``): the scheduler may refuse a place that they allow
+    ``unmodelled``          rules that these keys cannot express (such as ``namespace_selector`` or
+                            ``volume_affinity``): the scheduler may refuse a place that they allow
     """
 
     node_selector: Mapping[str, str] = field(default_factory=dict)
     requirements: tuple[Requirement, ...] = ()
+    alternatives: tuple[tuple[Requirement, ...], ...] = ()
     tolerations: tuple[Toleration, ...] = ()
     spread: tuple[Spread, ...] = ()
     anti_affinity_keys: tuple[Name, ...] = ()
+    pod_affinity: tuple[PodTerm, ...] = ()
+    pod_anti_affinity: tuple[PodTerm, ...] = ()
+    on_demand: Short = ""
     pinned_zone: Short = ""
     zonal_volumes: bool = False
     do_not_disrupt: bool = False
@@ -95,11 +118,13 @@ class NodeReport:
     memory_allocatable_mib: Count = 0
     pods_allocatable: Count = 0
     gpu_allocatable: Count = 0
+    ephemeral_allocatable_mib: Count = 0
     cpu_requested_millis: Count = 0
     memory_requested_mib: Count = 0
     pod_count: Count = 0
     daemon_cpu_millis: Count = 0
     daemon_memory_mib: Count = 0
+    daemon_ephemeral_mib: Count = 0
     daemon_pods: Count = 0
     """Pods of daemon sets and static pods, which live and die with the node."""
     cpu_used_millis: Count | None = None
@@ -125,6 +150,7 @@ class WorkloadReport:
     cpu_request_millis: Count = 0
     memory_request_mib: Count = 0
     gpu_request: Count = 0
+    ephemeral_request_mib: Count = 0
     cpu_used_millis: Count | None = None
     memory_used_mib: Count | None = None
     """Mean use of one pod."""

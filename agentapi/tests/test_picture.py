@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from agentapi.agent.facts import Facts, VolumeFact
 from agentapi.agent.kube import Kube
 from agentapi.agent.picture import draw
 from agentapi.agent.quantities import mib, mib_below, millis
@@ -82,6 +83,10 @@ def test_given_no_quantity_when_read_then_it_is_refused(text):
             {"containers": [{"resources": {"limits": {"cpu": "1", "nvidia.com/gpu": "2"}}}]},
             Request(1000, 0, 2),
         ),
+        (
+            {"containers": [{"resources": {"requests": {"ephemeral-storage": "2Gi"}}}]},
+            Request(ephemeral_mib=2048),
+        ),
         ({"containers": [{}]}, Request()),
     ],
 )
@@ -112,13 +117,6 @@ def test_given_a_pod_with_every_rule_when_read_then_each_constraint_is_there():
                     ]
                 }
             },
-            "podAntiAffinity": {
-                HARD: [
-                    {"labelSelector": {"matchLabels": {"app": "web"}}, "topologyKey": HOST},
-                    {"labelSelector": {"matchLabels": {"app": "db"}}, "topologyKey": ZONE},
-                ]
-            },
-            "podAffinity": {HARD: [{"labelSelector": {}, "topologyKey": ZONE}]},
         },
         "terminationGracePeriodSeconds": 90,
     }
@@ -126,12 +124,68 @@ def test_given_a_pod_with_every_rule_when_read_then_each_constraint_is_there():
     found = constraints_of({"labels": {"app": "web"}}, spec, controlled=True)
 
     assert found.node_selector == {"pool": "a"}
-    assert found.requirements == (Requirement("arch", "In", ("arm64",)),)
+    assert found.requirements == ()
+    assert found.alternatives == ((Requirement("arch", "In", ("arm64",)),), (Requirement("old", "Exists"),))
     assert found.tolerations == (Toleration("team", "Equal", "x", "NoSchedule"),)
     assert found.spread == (Spread(ZONE, 1),)
-    assert found.anti_affinity_keys == (HOST,)
-    assert found.unmodelled == ("foreign_anti_affinity", "pod_affinity")
+    assert found.unmodelled == ()
     assert (found.grace_seconds, found.spot_tolerant, found.do_not_disrupt) == (90, True, False)
+
+
+def test_given_a_single_affinity_term_when_read_then_its_expressions_must_all_hold():
+    terms = [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n1"]}]}]
+    spec = {"affinity": {"nodeAffinity": {HARD: {"nodeSelectorTerms": terms}}}}
+
+    found = constraints_of({}, spec, controlled=True)
+
+    assert found.requirements == (Requirement("metadata.name", "In", ("n1",)),)
+    assert found.alternatives == ()
+
+
+@pytest.mark.parametrize(
+    ("spec", "unmodelled"),
+    [
+        ({"schedulerName": "volcano"}, "scheduler"),
+        ({"resourceClaims": [{"name": "gpu"}]}, "resource_claims"),
+        ({"containers": [container("1", "1Gi") | {"resources": {"limits": {"hugepages-2Mi": "4Mi"}}}]},
+         "resource hugepages-2Mi"),
+    ],
+)  # fmt: skip
+def test_given_a_rule_that_nothing_models_when_read_then_it_is_named(spec, unmodelled):
+    assert constraints_of({}, spec, controlled=True).unmodelled == (unmodelled,)
+
+
+@pytest.mark.parametrize(
+    ("mark", "kept", "unmodelled"),
+    [
+        ("2", "2", ()),
+        ("50%", "50%", ()),
+        ("some", "", ("on_demand_pods",)),
+        ("150%", "", ("on_demand_pods",)),
+    ],
+)
+def test_given_a_part_that_must_be_on_demand_when_read_then_it_is_a_number_or_a_share(mark, kept, unmodelled):
+    found = constraints_of({"annotations": {"spotopt.io/on-demand-pods": mark}}, {}, controlled=True)
+
+    assert (found.on_demand, found.unmodelled) == (kept, unmodelled)
+
+
+@pytest.mark.parametrize(
+    ("affinity", "expected"),
+    [
+        ([], VolumeFact("us-east-1a", is_tied=False)),
+        ([("topology.ebs.csi.aws.com/zone", ["us-east-1b"])], VolumeFact("us-east-1b", is_tied=False)),
+        ([("topology.kubernetes.io/zone", ["a", "b"])], VolumeFact("", is_tied=True)),
+        ([("kubernetes.io/hostname", ["n1"])], VolumeFact("", is_tied=True)),
+    ],
+)
+def test_given_a_volume_when_read_then_its_zone_or_its_tie_to_nodes_is_seen(affinity, expected):
+    terms = [
+        {"matchExpressions": [{"key": key, "operator": "In", "values": values} for key, values in affinity]}
+    ]
+    spec = {"nodeAffinity": {"required": {"nodeSelectorTerms": terms}}} if affinity else {}
+
+    assert Facts().volume({"metadata": {"labels": {ZONE: "us-east-1a"}}, "spec": spec}) == expected
 
 
 @pytest.mark.parametrize(
@@ -245,6 +299,7 @@ async def test_given_a_cluster_when_drawn_then_everything_is_counted_once(tmp_pa
     for node in state.nodes.values():
         assert (node.daemon_pods, node.daemon_cpu_millis, node.daemon_memory_mib) == (1, 50, 64)
         assert node.instance_id.startswith("i-")
+        assert node.ephemeral_allocatable_mib == 83_873_772 // 1024
         assert node.ready
     assert sum(node.cpu_requested_millis for node in state.nodes.values()) == 4 * 250 + 3 * 50 + 500 + 100
 

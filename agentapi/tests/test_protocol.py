@@ -12,6 +12,7 @@ from agentapi.protocol import (
     Command,
     Constraints,
     NodeReport,
+    PodTerm,
     ProtocolError,
     Registration,
     Requirement,
@@ -37,6 +38,10 @@ constraints = st.builds(
     requirements=st.lists(
         st.builds(Requirement, words, words, st.lists(words, **lists).map(tuple)), **lists
     ).map(tuple),
+    alternatives=st.lists(
+        st.lists(st.builds(Requirement, words, words), min_size=1, **lists).map(tuple), **lists
+    ).map(tuple),
+    pod_affinity=st.lists(st.builds(PodTerm, words, st.lists(words, **lists).map(tuple)), **lists).map(tuple),
     tolerations=st.lists(st.builds(Toleration, words, words, words, words), **lists).map(tuple),
     spread=st.lists(st.builds(Spread, words, counts), **lists).map(tuple),
     anti_affinity_keys=st.lists(words, **lists).map(tuple),

@@ -25,6 +25,9 @@ class NodeState:
     memory_used_mib: int | None
     labels: Mapping[str, str]
     taints: tuple[Mapping[str, str], ...]
+    gpu_allocatable: int = 0
+    ephemeral_allocatable_mib: int = 0
+    daemon_ephemeral_mib: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,7 @@ class WorkloadState:
     budget_allows: int | None
     budget_minimum: int
     constraints: Mapping[str, object]
+    ephemeral_request_mib: int = 0
 
 
 @dataclass(frozen=True, slots=True)

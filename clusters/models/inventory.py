@@ -175,6 +175,9 @@ class Instance(Record, TenantModel):
     daemon_cpu_millis = models.PositiveIntegerField(default=0)
     daemon_memory_mib = models.PositiveIntegerField(default=0)
     daemon_pods = models.PositiveIntegerField(default=0)
+    gpu_allocatable = models.PositiveIntegerField(default=0)
+    ephemeral_allocatable_mib = models.PositiveIntegerField(default=0)
+    daemon_ephemeral_mib = models.PositiveIntegerField(default=0)
     cpu_util = models.FloatField(null=True, blank=True)
     """Percent of allocatable CPU in use; null when nobody measured it."""
     memory_util = models.FloatField(null=True, blank=True)
@@ -220,6 +223,7 @@ class Workload(Record, TenantModel):
     cpu_request_millis = models.PositiveIntegerField(default=0)
     memory_request_mib = models.PositiveIntegerField(default=0)
     gpu_request = models.PositiveIntegerField(default=0)
+    ephemeral_request_mib = models.PositiveIntegerField(default=0)
     cpu_used_millis = models.PositiveIntegerField(null=True, blank=True)
     memory_used_mib = models.PositiveIntegerField(null=True, blank=True)
     constraints = models.JSONField(default=dict, blank=True)

@@ -20,18 +20,18 @@ SCAN_PAUSE = timedelta(seconds=30)
 _NODE_FIELDS = (
     "cluster", "node_name", "is_ready", "is_cordoned", "cpu_allocatable_millis", "memory_allocatable_mib",
     "pods_allocatable", "cpu_requested_millis", "memory_requested_mib", "pod_count", "daemon_cpu_millis",
-    "daemon_memory_mib", "daemon_pods", "cpu_util", "memory_util", "labels", "taints", "node_seen_at",
-    "updated_at",
+    "daemon_memory_mib", "daemon_pods", "gpu_allocatable", "ephemeral_allocatable_mib",
+    "daemon_ephemeral_mib", "cpu_util", "memory_util", "labels", "taints", "node_seen_at", "updated_at",
 )  # fmt: skip
 _COPIED_NODE_FIELDS = (
     "is_ready", "is_cordoned", "cpu_allocatable_millis", "memory_allocatable_mib", "pods_allocatable",
     "cpu_requested_millis", "memory_requested_mib", "pod_count", "daemon_cpu_millis", "daemon_memory_mib",
-    "daemon_pods",
+    "daemon_pods", "gpu_allocatable", "ephemeral_allocatable_mib", "daemon_ephemeral_mib",
 )  # fmt: skip
 _WORKLOAD_FIELDS = (
     "replicas", "ready_replicas", "pending_replicas", "cpu_request_millis", "memory_request_mib",
-    "gpu_request", "cpu_used_millis", "memory_used_mib", "budget_count", "budget_allows", "budget_minimum",
-    "constraints",
+    "gpu_request", "ephemeral_request_mib", "cpu_used_millis", "memory_used_mib", "budget_count",
+    "budget_allows", "budget_minimum", "constraints",
 )  # fmt: skip
 _GONE = {"node_name": "", "is_ready": False, "is_cordoned": False, "pod_count": 0, "cpu_requested_millis": 0,
          "memory_requested_mib": 0, "cpu_util": None, "memory_util": None}  # fmt: skip

@@ -47,7 +47,8 @@ def node(number, **fields):
         "cpu_allocatable_millis": 2000, "memory_allocatable_mib": 8000, "pods_allocatable": 29,
         "cpu_requested_millis": 500, "memory_requested_mib": 700, "pod_count": 3, "daemon_cpu_millis": 100,
         "daemon_memory_mib": 50, "daemon_pods": 2, "cpu_used_millis": 500, "memory_used_mib": None,
-        "labels": {"zone": "a"}, "taints": (),
+        "labels": {"zone": "a"}, "taints": (), "gpu_allocatable": 1, "ephemeral_allocatable_mib": 18_000,
+        "daemon_ephemeral_mib": 200,
     }  # fmt: skip
     return NodeState(**(defaults | fields))
 
@@ -58,7 +59,7 @@ def workload(key, **fields):
         "key": key, "namespace": namespace, "kind": kind, "name": name, "replicas": 2, "ready_replicas": 2,
         "pending_replicas": 0, "cpu_request_millis": 250, "memory_request_mib": 300, "gpu_request": 0,
         "cpu_used_millis": None, "memory_used_mib": None, "budget_count": 1, "budget_allows": 1,
-        "budget_minimum": 1, "constraints": {"do_not_disrupt": True},
+        "budget_minimum": 1, "constraints": {"do_not_disrupt": True}, "ephemeral_request_mib": 512,
     }  # fmt: skip
     return WorkloadState(**(defaults | fields))
 
@@ -102,7 +103,13 @@ def test_given_instances_when_a_full_report_arrives_then_nodes_workloads_and_pla
         None,
     )
     assert (first.cpu_allocatable_millis, first.daemon_pods, first.labels) == (2000, 2, {"zone": "a"})
+    assert (first.gpu_allocatable, first.ephemeral_allocatable_mib, first.daemon_ephemeral_mib) == (
+        1,
+        18_000,
+        200,
+    )
     web = Workload.objects.get(key=WEB)
+    assert web.ephemeral_request_mib == 512
     assert (web.replicas, web.budget_allows, web.constraints) == (2, 1, {"do_not_disrupt": True})
     assert picture(cluster)[1] == [
         (API, machines[0].instance_id, 1),

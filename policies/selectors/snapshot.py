@@ -1,7 +1,7 @@
 """Turn rows into what the optimizer sees: a frozen snapshot of a cluster, and the pools on offer."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -16,6 +16,7 @@ from policies.domain.shapes import (
     ClusterSnapshot,
     Node,
     Offer,
+    PodTerm,
     Requirement,
     Resources,
     SpreadRule,
@@ -79,21 +80,58 @@ def _part(row: WorkloadRow, zone: str) -> str:
 
 
 def _workloads(
-    rows: Iterable[WorkloadRow], placed: Iterable[tuple[WorkloadRow, Instance, int]]
+    rows: Collection[WorkloadRow], placed: Iterable[tuple[WorkloadRow, Instance, int]]
 ) -> Iterator[Workload]:
     """Yield one workload for each row, and one for each zone where its disks bind the pods to zones."""
     by_zone: dict[UUID, Counter[str]] = defaultdict(Counter)
     for row, node, count in placed:
         by_zone[row.pk][node.az] += count
-    for row in rows:
-        whole = _workload(row)
-        if not _is_split(row):
-            yield whole
-            continue
-        for zone, count in sorted(by_zone[row.pk].items()):
-            yield replace(whole, id=_part(row, zone), replicas=count, pinned_zone=zone, spread=())
+    whole = [row for row in rows if not _is_split(row)]
+    split = {row.key: sorted(by_zone[row.pk].items()) for row in rows if _is_split(row)}
+    parts = {key: [f"{key}@{zone}" for zone, _ in zones] for key, zones in split.items()}
+    for row in whole:
+        yield _resolved(_workload(row), parts)
+    for row in (row for row in rows if _is_split(row)):
+        described = _resolved(_workload(row), parts)
+        for zone, count in split[row.key]:
+            yield _one_part(described, _part(row, zone), zone, count, parts[row.key])
         if row.pending_replicas:
-            yield replace(whole, replicas=row.pending_replicas)
+            yield _one_part(described, row.key, "", row.pending_replicas, parts[row.key])
+
+
+def _resolved(workload: Workload, parts: Mapping[str, Sequence[str]]) -> Workload:
+    """Return the workload with the keys of divided workloads in its rules replaced by those of the parts."""
+
+    def ids(keys: Iterable[str]) -> tuple[str, ...]:
+        return tuple(part for key in keys for part in (key, *parts.get(key, ())))
+
+    return replace(
+        workload,
+        spread=tuple(replace(rule, also_counts=ids(rule.also_counts)) for rule in workload.spread),
+        pod_affinity=tuple(PodTerm(t.topology_key, ids(t.workload_ids)) for t in workload.pod_affinity),
+        pod_anti_affinity=tuple(
+            PodTerm(t.topology_key, ids(t.workload_ids)) for t in workload.pod_anti_affinity
+        ),
+    )
+
+
+def _one_part(whole: Workload, part: str, zone: str, count: int, parts: Sequence[str]) -> Workload:
+    """Return the pods of a workload that stay in one zone; its rules about its own pods count all parts."""
+    others = tuple(other for other in parts if other != part)
+    apart = tuple(PodTerm(key, others) for key in whole.anti_affinity_keys)
+    spread = tuple(
+        replace(rule, also_counts=(*rule.also_counts, *(others if rule.counts_own else ())))
+        for rule in whole.spread
+    )
+    return replace(
+        whole,
+        id=part,
+        replicas=count,
+        pinned_zone=zone,
+        spread=spread,
+        pod_anti_affinity=(*whole.pod_anti_affinity, *apart),
+        on_demand_minimum=min(count, whole.on_demand_minimum),
+    )
 
 
 def _measured(instance: Instance) -> bool:
@@ -130,8 +168,12 @@ def _node(row: Instance, held: Mapping[UUID, str]) -> Node:
             cpu_millis=row.cpu_allocatable_millis or 0,
             memory_mib=row.memory_allocatable_mib or 0,
             pods=row.pods_allocatable or 0,
+            gpu=row.gpu_allocatable,
+            ephemeral_mib=row.ephemeral_allocatable_mib,
         ),
-        daemon_overhead=Resources(row.daemon_cpu_millis, row.daemon_memory_mib, row.daemon_pods),
+        daemon_overhead=Resources(
+            row.daemon_cpu_millis, row.daemon_memory_mib, row.daemon_pods, 0, row.daemon_ephemeral_mib
+        ),
         labels=row.labels,
         taints=tuple(Taint(t["key"], t.get("value") or "", t["effect"]) for t in row.taints),
         launched_at=row.launched_at,
@@ -151,24 +193,28 @@ def _share(percent: float | None, whole: int | None) -> int | None:
 
 def _workload(row: WorkloadRow) -> Workload:
     rules: Mapping[str, Any] = row.constraints
+    spread: Sequence[Mapping[str, Any]] = rules.get("spread", ())
     return Workload(
         id=row.key,
         namespace=row.namespace,
         kind=row.kind,
         name=row.name,
         replicas=row.replicas,
-        request=Resources(row.cpu_request_millis, row.memory_request_mib, 1, row.gpu_request),
-        node_selector=rules.get("node_selector", {}),
-        requirements=tuple(
-            Requirement(r["key"], r["operator"], tuple(r.get("values", ())))
-            for r in rules.get("requirements", ())
+        request=Resources(
+            row.cpu_request_millis, row.memory_request_mib, 1, row.gpu_request, row.ephemeral_request_mib
         ),
+        node_selector=rules.get("node_selector", {}),
+        requirements=_requirements(rules.get("requirements", ())),
+        alternatives=tuple(_requirements(term) for term in rules.get("alternatives", ())),
         tolerations=tuple(
             Toleration(t.get("key", ""), t.get("operator", "Equal"), t.get("value", ""), t.get("effect", ""))
             for t in rules.get("tolerations", ())
         ),
-        spread=tuple(SpreadRule(s["topology_key"], s["max_skew"]) for s in rules.get("spread", ())),
+        spread=tuple(SpreadRule(**{**s, "also_counts": tuple(s.get("also_counts", ()))}) for s in spread),
         anti_affinity_keys=tuple(rules.get("anti_affinity_keys", ())),
+        pod_affinity=_terms(rules.get("pod_affinity", ())),
+        pod_anti_affinity=_terms(rules.get("pod_anti_affinity", ())),
+        on_demand_minimum=_on_demand_minimum(rules.get("on_demand", ""), row.replicas),
         pinned_zone=rules.get("pinned_zone", ""),
         budget_allows=row.budget_allows,
         budget_count=row.budget_count,
@@ -179,6 +225,21 @@ def _workload(row: WorkloadRow) -> Workload:
         controlled=rules.get("controlled", True),
         spot_tolerant=rules.get("spot_tolerant", True),
     )
+
+
+def _requirements(expressions: Iterable[Mapping[str, Any]]) -> tuple[Requirement, ...]:
+    return tuple(Requirement(e["key"], e["operator"], tuple(e.get("values", ()))) for e in expressions)
+
+
+def _terms(terms: Iterable[Mapping[str, Any]]) -> tuple[PodTerm, ...]:
+    return tuple(PodTerm(term["topology_key"], tuple(term["workloads"])) for term in terms)
+
+
+def _on_demand_minimum(amount: str, replicas: int) -> int:
+    """Return how many of the pods ``2`` or ``50%`` are, the share rounded up."""
+    if amount.endswith("%"):
+        return -(-replicas * int(amount.removesuffix("%")) // 100)
+    return min(replicas, int(amount or 0))
 
 
 def offers(snapshot: ClusterSnapshot) -> tuple[Offer, ...]:
@@ -197,6 +258,7 @@ def offers(snapshot: ClusterSnapshot) -> tuple[Offer, ...]:
         for row in PoolState.objects.filter(zone_id__in=zones, back_off_until__isnull=False)
     }
     daemons = _daemon_overhead(snapshot)
+    disk_mib = _disk_mib(snapshot)
     found = []
     for price in prices:
         shape = types.get(price.instance_type)
@@ -206,7 +268,9 @@ def offers(snapshot: ClusterSnapshot) -> tuple[Offer, ...]:
             offer = _offer(shape, price, zones[zone_id], zone_id, daemons)
             key = (zone_id, price.instance_type, offer.capacity_type.value)
             risk = risks.get((zone_id, price.instance_type), 1.0) if price.zone_id else 0.0
-            found.append(replace(offer, interruption_risk=risk, back_off_until=back_off.get(key)))
+            room = replace(offer.allocatable, ephemeral_mib=disk_mib)
+            offer = replace(offer, allocatable=room, interruption_risk=risk)
+            found.append(replace(offer, back_off_until=back_off.get(key)))
     return tuple(found)
 
 
@@ -214,6 +278,11 @@ def _daemon_overhead(snapshot: ClusterSnapshot) -> Resources:
     """Return what daemon sets take on most nodes: what a new node will lose to them."""
     counted = Counter(node.daemon_overhead for node in snapshot.nodes)
     return counted.most_common(1)[0][0] if counted else Resources()
+
+
+def _disk_mib(snapshot: ClusterSnapshot) -> int:
+    """Return the ephemeral storage of the smallest disk in use: new nodes get a disk like one of these."""
+    return min((node.allocatable.ephemeral_mib for node in snapshot.nodes if node.ready), default=0)
 
 
 def _offer(shape: InstanceType, price: Price, zone: str, zone_id: str, daemons: Resources) -> Offer:

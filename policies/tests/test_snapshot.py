@@ -10,10 +10,13 @@ from clusters.tests.factories import (
     PlacementFactory,
     WorkloadFactory,
 )
+from policies.domain import shapes
 from policies.domain.shapes import CapacityType
 from policies.selectors.snapshot import cluster_snapshot, offers
 from spotopt.core.clock import utcnow
 from spotopt.core.errors import Conflict
+
+ZONE, HOST = "topology.kubernetes.io/zone", "kubernetes.io/hostname"
 
 
 @pytest.fixture
@@ -51,6 +54,89 @@ def test_given_disks_in_two_zones_when_read_then_each_zone_is_a_workload_of_its_
         (f"{database.key}@us-east-1b", "us-east-1b", 1),
     }
     assert {p.workload_id for p in snapshot.placements} == {w.id for w in snapshot.workloads}
+
+
+def test_given_every_rule_about_other_pods_when_read_then_the_engine_sees_it(cluster, two_zones):
+    in_json = {
+        "alternatives": [
+            [{"key": "disk", "operator": "In", "values": ["ssd"]}],
+            [{"key": "old", "operator": "Exists"}],
+        ],
+        "spread": [
+            {
+                "topology_key": ZONE,
+                "max_skew": 1,
+                "min_domains": 2,
+                "counts_own": False,
+                "also_counts": ["shop/db"],
+                "honors_taints": True,
+            }
+        ],
+        "pod_affinity": [{"topology_key": ZONE, "workloads": ["shop/db"]}],
+        "pod_anti_affinity": [{"topology_key": HOST, "workloads": ["shop/api"]}],
+        "on_demand": "40%",
+    }
+    WorkloadFactory(
+        cluster=cluster, key="shop/web", replicas=4, constraints=in_json, ephemeral_request_mib=70
+    )
+
+    [web] = cluster_snapshot(cluster.pk).workloads
+
+    assert web.alternatives == (
+        (shapes.Requirement("disk", "In", ("ssd",)),),
+        (shapes.Requirement("old", "Exists"),),
+    )
+    assert web.spread == (shapes.SpreadRule(ZONE, 1, 2, ("shop/db",), counts_own=False, honors_taints=True),)
+    assert web.pod_affinity == (shapes.PodTerm(ZONE, ("shop/db",)),)
+    assert web.pod_anti_affinity == (shapes.PodTerm(HOST, ("shop/api",)),)
+    assert (web.on_demand_minimum, web.request.ephemeral_mib) == (2, 70)
+
+
+@pytest.mark.parametrize(
+    ("amount", "pods"), [("", 0), ("3", 3), ("9", 4), ("25%", 1), ("26%", 2), ("100%", 4)]
+)
+def test_given_a_part_on_demand_when_read_then_it_is_a_number_of_pods(cluster, amount, pods):
+    WorkloadFactory(cluster=cluster, replicas=4, constraints={"on_demand": amount})
+
+    assert [w.on_demand_minimum for w in cluster_snapshot(cluster.pk).workloads] == [pods]
+
+
+def test_given_rules_about_a_workload_that_is_split_when_read_then_they_mean_its_parts(cluster, two_zones):
+    disks = {"zonal_volumes": True, "spread": [{"topology_key": HOST, "max_skew": 1}]}
+    database = WorkloadFactory(
+        cluster=cluster, key="shop/db", kind="StatefulSet", constraints=disks, replicas=2
+    )
+    near = {"pod_affinity": [{"topology_key": ZONE, "workloads": ["shop/db"]}]}
+    WorkloadFactory(cluster=cluster, key="shop/web", constraints=near)
+    for node in two_zones:
+        PlacementFactory(workload=database, instance=node, count=1)
+
+    found = {workload.id: workload for workload in cluster_snapshot(cluster.pk).workloads}
+
+    parts = ("shop/db@us-east-1a", "shop/db@us-east-1b")
+    assert found["shop/web"].pod_affinity == (shapes.PodTerm(ZONE, ("shop/db", *parts)),)
+    assert found[parts[0]].spread == (shapes.SpreadRule(HOST, 1, also_counts=(parts[1],)),)
+
+
+def test_given_nodes_with_gpus_and_disks_when_read_then_new_nodes_get_the_smallest_disk(cluster, two_zones):
+    sizes = [18_000, 90_000]
+    for node, size in zip(two_zones, sizes, strict=True):
+        type(node).objects.filter(pk=node.pk).update(gpu_allocatable=1, ephemeral_allocatable_mib=size)
+    InstanceType.objects.create(
+        name="m6i.large", family="m6i", size="large", category="m", generation=6, arch="x86_64", vcpu=2,
+        memory_mib=8192, max_pods=29, cpu_allocatable_millis=1930, memory_allocatable_mib=7000,
+    )  # fmt: skip
+    Price.objects.create(
+        region="us-east-1", instance_type="m6i.large", capacity_type="on_demand",
+        usd_per_hour=Decimal("0.096"), source="bundled", observed_at=utcnow(),
+    )  # fmt: skip
+
+    snapshot = cluster_snapshot(cluster.pk)
+
+    assert [(n.allocatable.gpu, n.allocatable.ephemeral_mib) for n in snapshot.nodes] == [
+        (1, s) for s in sizes
+    ]
+    assert {offer.allocatable.ephemeral_mib for offer in offers(snapshot)} == {18_000}
 
 
 def test_given_daemon_sets_and_unmeasured_nodes_when_read_then_they_are_left_out(cluster, two_zones):
