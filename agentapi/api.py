@@ -120,6 +120,18 @@ class Events(AgentView):
         return Response({"stored": stored, "duplicates": len(events.events) - stored})
 
 
+@extend_schema(request=dict, responses=dict)
+class Interruptions(AgentView):
+    """An agent tells that AWS takes nodes back."""
+
+    throttle_scope = "events"
+
+    def post(self, request: Request, cluster_id: UUID) -> Response:
+        """Close the nodes to new pods and answer with what became of each notice."""
+        told = wire(protocol.Interruptions, request.data)
+        return Response(protocol.dump(reports.store_notices(cluster_id=cluster_id, told=told)))
+
+
 class WaitingActions(AgentView):
     """What waits for the agent; looking changes nothing."""
 

@@ -14,6 +14,7 @@ urlpatterns = [
     path("clusters/<uuid:cluster_id>/heartbeat", api.Heartbeat.as_view(), name="heartbeat"),
     path("clusters/<uuid:cluster_id>/metrics", api.Snapshot.as_view(), name="snapshot"),
     path("clusters/<uuid:cluster_id>/events", api.Events.as_view(), name="events"),
+    path("clusters/<uuid:cluster_id>/interruptions", api.Interruptions.as_view(), name="interruptions"),
     path("clusters/<uuid:cluster_id>/actions/pending", api.WaitingActions.as_view(), name="pending"),
     path("clusters/<uuid:cluster_id>/actions/claim", api.claim_actions, name="claim"),
     path(

@@ -11,6 +11,7 @@ from clusters.models import (
     DiscoveryRun,
     Instance,
     InstanceType,
+    Interruption,
     InterruptionRate,
     NodeGroup,
     Placement,
@@ -94,6 +95,15 @@ class ActionAdmin(TenantAdmin):
     list_filter = ["status", "kind", "route"]
     list_select_related = ["organization", "cluster"]
     search_fields = ["target", "idempotency_key"]
+
+
+@admin.register(Interruption)
+class InterruptionAdmin(TenantAdmin):
+    """Notices that AWS takes nodes back, and how they ended."""
+
+    list_display = ["noticed_at", "organization", "cluster", "instance", "kind", "source", "status"]
+    list_filter = ["kind", "source", "status"]
+    list_select_related = ["organization", "cluster", "instance"]
 
 
 @admin.register(AgentConfig)

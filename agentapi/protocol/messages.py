@@ -177,3 +177,13 @@ class Interruptions:
 
     agent_id: Short
     notices: tuple[InterruptionNotice, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class InterruptionsAnswer:
+    """What became of each notice, in order.
+
+    ``recorded``, ``known``, ``stale``, ``not_spot``, or ``unknown_node``: the last is worth sending again.
+    """
+
+    receptions: tuple[Short, ...] = ()

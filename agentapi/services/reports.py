@@ -1,13 +1,14 @@
-"""Take in what agents see: snapshots and events."""
+"""Take in what agents see: snapshots, events and notices of interruptions."""
 
 from datetime import timedelta
 from uuid import UUID
 
 from agentapi import protocol
 from agentapi.services import presence
+from clusters.domain.interruptions import Kind, Notice
 from clusters.domain.reports import InventoryReport, NodeState, WorkloadState
 from clusters.models import ClusterEvent
-from clusters.services import inventory
+from clusters.services import interruptions, inventory
 from spotopt.core.clock import utcnow
 from spotopt.core.errors import InvalidInput
 from spotopt.core.live import announce
@@ -51,6 +52,21 @@ def store_events(*, organization_id: UUID, cluster_id: UUID, events: protocol.Ev
     ClusterEvent.objects.bulk_create(rows, ignore_conflicts=True)
     announce(organization_id=organization_id, topic="cluster", cluster_id=str(cluster_id))
     return len({row.event_id for row in rows} - known)
+
+
+def store_notices(*, cluster_id: UUID, told: protocol.Interruptions) -> protocol.InterruptionsAnswer:
+    """React to notices that AWS takes nodes back; raise InvalidInput for more than 100 or of another kind."""
+    presence.require_leader(cluster_id=cluster_id, agent_id=told.agent_id)
+    if len(told.notices) > MAX_EVENTS or any(notice.kind not in set(Kind) for notice in told.notices):
+        problem = f"must be at most {MAX_EVENTS}, each of the kind {' or '.join(Kind)}"
+        raise InvalidInput("These notices cannot be read.", errors={"notices": [problem]})
+    now = utcnow()
+    notices = [
+        Notice(Kind(notice.kind), notice.instance_id, min(notice.at, now), notice.deadline)
+        for notice in told.notices
+    ]
+    receptions = interruptions.notices_from_agent(cluster_id=cluster_id, notices=notices)
+    return protocol.InterruptionsAnswer(tuple(reception.value for reception in receptions))
 
 
 def _report(snapshot: protocol.Snapshot) -> InventoryReport:

@@ -23,6 +23,7 @@ AGENT_PATHS = {
     "heartbeat": {"agent_id": AGENT_ID},
     "metrics": {"agent_id": AGENT_ID, "sequence": 1, "taken_at": "2026-01-01T00:00:00Z"},
     "events": {"agent_id": AGENT_ID},
+    "interruptions": {"agent_id": AGENT_ID},
     "actions/00000000-0000-4000-8000-000000000000/result": {"agent_id": AGENT_ID, "status": "completed"},
 }
 SNAPSHOT = protocol.Snapshot(

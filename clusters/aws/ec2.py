@@ -68,6 +68,19 @@ def describe_instances(
     return _instances(session, found)
 
 
+def known_instances(session: RegionSession, *, instance_ids: Sequence[str]) -> tuple[FoundInstance, ...]:
+    """Return those of the instances that AWS shows; what it does not know (yet, any more) is left out."""
+    query: Any = [{"Name": "instance-id", "Values": list(instance_ids)}]
+    with translated(action="ec2:DescribeInstances", region=session.region):
+        found = [
+            instance
+            for page in session.ec2.get_paginator("describe_instances").paginate(Filters=query)
+            for reservation in page["Reservations"]
+            for instance in reservation["Instances"]
+        ]
+    return _instances(session, found)
+
+
 def first_instances(session: RegionSession, *, limit: int) -> tuple[tuple[FoundInstance, ...], bool]:
     """Return up to ``limit`` (at least 5) instances, and whether there are more."""
     with translated(action="ec2:DescribeInstances", region=session.region):

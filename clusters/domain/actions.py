@@ -54,6 +54,11 @@ def may_move(current: str, following: str) -> bool:
     return following in MOVES[current]
 
 
+def looks_at_nodes(kind: str, *, is_voluntary: bool) -> bool:
+    """Tell whether the safety floor has to see the cluster's nodes to judge the action."""
+    return kind == "terminate_instance" or (is_voluntary and kind in DISRUPTIVE)
+
+
 def lifetime(kind: str) -> timedelta:
     """Return how long an action may wait and run: 15 minutes for a drain, 5 for the rest (readings, C35)."""
     return _DRAIN_LIFETIME if kind == "drain_node" else _LIFETIME

@@ -1,6 +1,7 @@
 """Inventory, market, actions and the savings ledger."""
 
 from clusters.models.actions import Action, AgentConfig, ClusterEvent
+from clusters.models.interruptions import Interruption
 from clusters.models.inventory import Cluster, DiscoveryRun, Instance, NodeGroup, Placement, Workload
 from clusters.models.ledger import ClusterSample, SavingsEntry
 from clusters.models.market import InstanceType, InterruptionRate, PoolState, Price
@@ -14,6 +15,7 @@ __all__ = [
     "DiscoveryRun",
     "Instance",
     "InstanceType",
+    "Interruption",
     "InterruptionRate",
     "NodeGroup",
     "Placement",

@@ -6,7 +6,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Case, Q, When
 
 from audit.models import AuditLog
 from audit.services import Subject, record
@@ -74,7 +74,9 @@ def _judge(action: Action) -> Verdict | None:
         instance_id=str(action.params.get("instance_id", "")),
         is_voluntary=action.is_voluntary,
         facts=cluster_facts(
-            action.cluster_id, excluding_action=action.pk, with_nodes=action.kind in rules.DISRUPTIVE
+            action.cluster_id,
+            excluding_action=action.pk,
+            with_nodes=rules.looks_at_nodes(action.kind, is_voluntary=action.is_voluntary),
         ),
     )
 
@@ -118,7 +120,9 @@ _COPIED = (
 def claim_for_agent(
     *, cluster_id: UUID, agent_id: str, deliver: Callable[[Action], Delivery], limit: int = 10
 ) -> list[Delivery]:
-    """Give the agent its oldest pending actions, each to one caller only; return what ``deliver`` made.
+    """Give the agent its pending actions, each to one caller only; return what ``deliver`` made.
+
+    What cannot wait goes first: reactions before plans, and cordons before drains; then the oldest.
 
     Each is judged again on fresh state; what the safety floor forbids now is marked refused instead. Each
     is claimed and delivered in a transaction of its own: a refusal locks the record until the commit, and
@@ -126,13 +130,16 @@ def claim_for_agent(
     """
     waiting = Action.objects.filter(
         cluster_id=cluster_id, route=Action.Route.AGENT, status=Action.Status.PENDING, expires_at__gt=utcnow()
-    ).order_by("created_at")[:limit]
+    ).order_by("is_voluntary", _CORDONS_FIRST, "created_at")[:limit]
     deliveries = []
     for action in waiting:
         with transaction.atomic():
             if claim(action=action, claimed_by=agent_id):
                 deliveries.append(deliver(action))
     return deliveries
+
+
+_CORDONS_FIRST = Case(When(kind=Action.Kind.CORDON_NODE, then=0), default=1)
 
 
 def claim_for_actuator(*, action_id: UUID, worker: str) -> Action | None:

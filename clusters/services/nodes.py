@@ -7,6 +7,7 @@ from django.db import transaction
 
 from clusters.domain.back_off import FORGOTTEN_AFTER, next_back_off_seconds
 from clusters.domain.capacity import SPOTOPT_GROUP, FoundInstance, PoolRefusal, ScalingGroup
+from clusters.domain.interruptions import TAKEN_BACK
 from clusters.models import Action, Cluster, Instance, NodeGroup, PoolState
 from clusters.selectors.market import price_of
 from clusters.services.ledger import requested_cpu_millis
@@ -67,14 +68,14 @@ def record_termination(*, action: Action, instance_id: str, end_reason: str = ""
         .filter(account_id=action.cluster.account_id, instance_id=instance_id)
         .first()
     )
-    if row is None or _TAKEN_BACK in row.termination_reason:
+    if row is None or TAKEN_BACK in row.termination_reason:
         return row
     was_alive = row.state != Instance.State.TERMINATED
     row.is_ready = False
     if was_alive:
         row.state, row.terminated_at = Instance.State.TERMINATED, utcnow()
         row.termination_reason = (end_reason or action.reason)[:255]
-    if _TAKEN_BACK in row.termination_reason:
+    if TAKEN_BACK in row.termination_reason:
         row.save()
         return row
     row.changed_by_plan_id = row.changed_by_plan_id or action.plan_id
@@ -85,10 +86,6 @@ def record_termination(*, action: Action, instance_id: str, end_reason: str = ""
     if was_alive and row.node_group is not None and row.node_group.desired_capacity:
         _shrink(row.node_group)
     return row
-
-
-_TAKEN_BACK = "SpotInstanceTermination"
-"""In the reason that AWS gives for an instance that it took away."""
 
 
 def _shrink(group: NodeGroup) -> None:

@@ -1,8 +1,8 @@
 """Bring the rows of one region in line with what AWS showed, in one short transaction."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import connection, transaction
@@ -62,7 +62,7 @@ def apply_region(*, account: Account, inventory: RegionInventory) -> RegionDiff:
         keep_when_null=("cluster_id", "node_group_id", "launch_action_id"),
         unless="t.state = 'terminated'",
     )  # fmt: skip
-    ended = _mark_ended(account, inventory)
+    ended = mark_ended(account, inventory.instances, inventory.read_at)
     gone = _mark_gone(account, inventory, [instance.instance_id for instance in alive])
     market.price_instances(region=inventory.region, account_id=account.pk)
     diff_is_empty = not (written.inserted or written.updated or ended or gone)
@@ -159,9 +159,9 @@ def _row(
     )  # fmt: skip
 
 
-def _mark_ended(account: Account, inventory: RegionInventory) -> int:
+def mark_ended(account: Account, instances: Iterable[FoundInstance], read_at: datetime) -> int:
     """Mark the instances that AWS shows as ended, with AWS's instant and reason where it gives them."""
-    ended = [instance for instance in inventory.instances if instance.state == "terminated"]
+    ended = [instance for instance in instances if instance.state == "terminated"]
     if not ended:
         return 0
     with connection.cursor() as cursor:
@@ -172,8 +172,8 @@ def _mark_ended(account: Account, inventory: RegionInventory) -> int:
             "WHERE instances.account_id = %s AND instances.instance_id = v.id AND state <> 'terminated'",
             [
                 utcnow(),
-                inventory.read_at,
-                inventory.read_at,
+                read_at,
+                read_at,
                 [instance.instance_id for instance in ended],
                 [instance.ended_at for instance in ended],
                 [instance.end_reason for instance in ended],
