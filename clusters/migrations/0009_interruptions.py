@@ -10,7 +10,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     dependencies = [
         ("accounts", "0001_initial"),
-        ("clusters", "0007_kinds_of_agent_work"),
+        ("clusters", "0008_gpus_and_disks"),
     ]
 
     operations = [
