@@ -1,8 +1,8 @@
-"""Pages of the dashboard and of plans."""
+"""Pages of the dashboard, plans, what-ifs, policies and templates."""
 
 from django.urls import path
 
-from policies.views import dashboard, plans
+from policies.views import dashboard, plans, policies, templates, whatif
 
 app_name = "policies"
 page_urls = [
@@ -16,5 +16,20 @@ page_urls = [
     path("plans/<uuid:plan_id>/stop", plans.stop, name="stop"),
     path("clusters/<uuid:cluster_id>/plans", plans.cluster_plans, name="cluster-plans"),
     path("clusters/<uuid:cluster_id>/optimize", plans.optimize, name="optimize"),
+    path("jobs/<uuid:job_id>/cancel", plans.cancel_run, name="cancel-run"),
+    path("clusters/<uuid:cluster_id>/what-if", whatif.what_ifs, name="what-ifs"),
+    path("what-ifs/<uuid:what_if_id>", whatif.what_if, name="what-if"),
+    path("what-ifs/<uuid:what_if_id>/cancel", whatif.cancel, name="cancel-what-if"),
+    path("policies", policies.policy_list, name="policies"),
+    path("policies/<uuid:cluster_id>", policies.policy, name="policy"),
+    path("policies/<uuid:cluster_id>/history", policies.history, name="policy-history"),
+    path("policies/<uuid:cluster_id>/revert/<int:version>", policies.revert, name="revert-policy"),
+    path("policies/<uuid:cluster_id>/reset", policies.reset, name="reset-policy"),
+    path("templates", templates.template_list, name="templates"),
+    path("templates/new", templates.create, name="new-template"),
+    path("templates/<uuid:template_id>", templates.template, name="template"),
+    path("templates/<uuid:template_id>/clone", templates.clone, name="clone-template"),
+    path("templates/<uuid:template_id>/default", templates.make_default, name="default-template"),
+    path("templates/<uuid:template_id>/delete", templates.delete, name="delete-template"),
 ]
 urlpatterns = page_urls

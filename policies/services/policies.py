@@ -103,7 +103,8 @@ def change_policy(*, cluster_id: UUID, change: PolicyChange, actor: Actor) -> Cl
     template and constraints contradict each other, or when Karpenter is switched on where there is none.
     """
     policy = _locked(_cluster(cluster_id))
-    if change.version is not None and change.version != policy.version:
+    seen = change.version if change.version != 0 else 1  # the defaults, which are stored as version 1
+    if seen is not None and seen != policy.version:
         raise Conflict(
             f"{_editor(policy)} saved this policy meanwhile. Load it again and repeat your change.",
             code="stale",

@@ -12,6 +12,7 @@ from clusters.selectors.detail import cluster_head
 from clusters.views.scope import account_in_view, template_for
 from policies.selectors import pages
 from policies.services import execution, planning
+from policies.services.jobs import cancel_job
 from spotopt.core.clock import utcnow
 
 
@@ -85,3 +86,12 @@ def optimize(request: HttpRequest, cluster_id: UUID) -> HttpResponse:
     planning.request_optimization(cluster_id=cluster_id, actor=actor_of(request))
     messages.success(request, "Looking for savings. The plan appears here.")
     return redirect("policies:cluster-plans", cluster_id=cluster_id)
+
+
+@page_for(Role.MEMBER)
+@require_POST
+def cancel_run(request: HttpRequest, job_id: UUID) -> HttpResponse:
+    """Stop looking for a plan; what stood before stays."""
+    job = cancel_job(job_id=job_id, actor=actor_of(request))
+    messages.success(request, "The optimization is cancelled; nothing changed.")
+    return redirect("policies:cluster-plans", cluster_id=job.cluster_id)

@@ -52,11 +52,15 @@ PARAMETERS = {
     "group_id": "clusters.NodeGroup",
     "key_id": "agentapi.APIKey",
     "node_id": "clusters.Instance",
+    "job_id": "policies.OptimizationJob",
     "plan_id": "policies.Plan",
     "template_id": "policies.NodeTemplate",
     "what_if_id": "policies.WhatIf",
 }
 """Whose id each path parameter is; a new name needs a line, or the sweep fails."""
+
+PLAIN = {"mode": "full_access", "version": "1"}
+"""Path parameters that name no row."""
 
 PRIMARY_KEYS = {
     "api/v1/audit": "audit.AuditLog",
@@ -98,8 +102,8 @@ _PARAMETER = re.compile(r"<(?:\w+:)?(\w+)>|\(\?P<(\w+)>[^()]*(?:\([^()]*\)[^()]*
 
 
 def _id_for(route, name, rows):
-    if name == "mode":
-        return "full_access"
+    if name in PLAIN:
+        return PLAIN[name]
     if route.startswith(PLATFORM):
         return str(uuid4())
     if name == "pk":

@@ -1,0 +1,1 @@
+"""Forms of the pages of policies, templates and what-ifs: they check shape, services check rules."""
