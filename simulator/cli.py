@@ -12,7 +12,7 @@ from pathlib import Path
 from simulator.aws.server import AwsServer
 from simulator.clock import Clock
 from simulator.fleet import StartingFleet
-from simulator.fleets import FLEETS, starting_fleet
+from simulator.fleets import FLEET_NAMES, starting_fleet
 from simulator.journal import Journal
 from simulator.machines import MachineRoom
 from simulator.market import Market
@@ -39,7 +39,7 @@ class Simulator:
         self.stopped = threading.Event()
         self._room = MachineRoom(self._journal)
         self._market = Market(seed=seed, data_dir=DATA_DIR)
-        fleet = starting_fleet(name)
+        fleet = starting_fleet(name, seed)
         self._aws = self._start_aws(fleet, arguments, seed)
         self.world = World(
             clock=self.clock,
@@ -128,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--state", type=Path, required=True, help="directory that remembers the world")
     parser.add_argument("--aws-port", type=int, required=True)
     parser.add_argument("--kube-port", type=int, required=True)
-    parser.add_argument("--fleet", choices=sorted(FLEETS), default="demo")
+    parser.add_argument("--fleet", choices=FLEET_NAMES, default="demo")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument(
         "--interruptions", type=float, help="spot interruptions, 1 = the advisor's rate, 0 = none"

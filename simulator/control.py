@@ -1,7 +1,7 @@
 """The HTTP control of a world: status, records, faults, interruptions; tests take these as the truth."""
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from http import HTTPStatus
@@ -26,6 +26,8 @@ FAULT_KEYS = frozenset({"pdb_enforcement", "aws", "kube"})
 
 class SwitchableFaults(Protocol):
     """The faults of the simulated AWS."""
+
+    struck: Counter[str]
 
     def update(self, changes: dict[str, Any], *, now: datetime) -> None: ...
     def as_dict(self) -> dict[str, Any]: ...
@@ -158,6 +160,7 @@ class Control:
         return {
             "pdb_enforcement": enforced,
             "aws": self._aws_faults.as_dict() if self._aws_faults else {},
+            "aws_struck": dict(self._aws_faults.struck) if self._aws_faults else {},
             "kube": {"error_rate": kube.error_rate, "codes": list(kube.codes), "struck": dict(kube.struck)},
         }
 

@@ -1,4 +1,4 @@
-"""The fleets a world can start with: demo (three living clusters), small (tests), bench and large (load)."""
+"""The fleets a world can start with: demo (three living clusters), small (tests), many, bench and large."""
 
 from collections.abc import Callable
 
@@ -12,6 +12,7 @@ from simulator.fleet import (
     Usage,
     Workload,
 )
+from simulator.many import many_clusters
 
 CUSTOMER = "111122223333"
 EVERYWHERE = ({"operator": "Exists"},)
@@ -24,10 +25,12 @@ ONE_OUT = Budget(max_unavailable=1)
 THREE_UP = Budget(min_available=3)
 
 
-def starting_fleet(name: str) -> StartingFleet:
-    """The fleet of this name; ValueError names the ones there are."""
-    if name not in FLEETS:
-        raise ValueError(f"There is no fleet {name!r}; there are {', '.join(sorted(FLEETS))}.")
+def starting_fleet(name: str, seed: int = 1) -> StartingFleet:
+    """The fleet of this name; ValueError names the ones there are. Only `many` depends on the seed."""
+    if name not in FLEET_NAMES:
+        raise ValueError(f"There is no fleet {name!r}; there are {', '.join(FLEET_NAMES)}.")
+    if name == "many":
+        return StartingFleet(name=name, accounts=(Account(CUSTOMER, many_clusters(seed)),))
     return StartingFleet(name=name, accounts=FLEETS[name]())
 
 
@@ -294,3 +297,4 @@ FLEETS: dict[str, Callable[[], tuple[Account, ...]]] = {
     "bench": _bench,
     "large": _large,
 }
+FLEET_NAMES = tuple(sorted([*FLEETS, "many"]))

@@ -15,7 +15,7 @@ from moto.moto_api._internal import mock_random
 
 from simulator.aws.answers import Answer, Refusal, Refused, spell
 from simulator.aws.estate import Estate
-from simulator.aws.identity import PLATFORM_ACCOUNT, Principal
+from simulator.aws.identity import PLATFORM_ACCOUNT, SESSION_KEY, Principal
 from simulator.aws.operation import Operation
 from simulator.aws.permissions import Permissions
 
@@ -114,11 +114,21 @@ class Gate:
         token = addressed.call.headers.get("x-amz-security-token")
         principal = self._estate.identities.principal(addressed.access_key_id, token)
         self._refuse_disabled(addressed, principal)
-        if self._estate.faults.throttles():
-            raise Refused(Refusal.THROTTLED, "Rate exceeded")
+        self._strike(addressed)
         with self._estate.lock:
             answer, action = self._perform(addressed, principal)
-        return None if self._estate.faults.loses_answer(action) else answer
+        writes = not action.startswith(READS)
+        return None if self._estate.faults.loses_answer(action, writes=writes) else answer
+
+    def _strike(self, addressed: Addressed) -> None:
+        """Refuse the call when a fault that is switched on meets it, before anything is performed."""
+        faults = self._estate.faults
+        if faults.throttles():
+            raise Refused(Refusal.THROTTLED, "Rate exceeded")
+        if faults.fails():
+            raise Refused(Refusal.BROKEN, "An internal error has occurred")
+        if addressed.access_key_id.startswith(SESSION_KEY) and faults.expires_credentials():
+            raise Refused(Refusal.EXPIRED, "The security token included in the request is expired.")
 
     def _refuse_disabled(self, addressed: Addressed, principal: Principal) -> None:
         enabled = self._estate.enabled_regions - self._estate.faults.disabled_regions

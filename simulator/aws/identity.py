@@ -17,6 +17,7 @@ from simulator.journal import Journal
 
 PLATFORM_ACCOUNT = "999988887777"
 PLATFORM_KEY = "AKIASPOTOPTPLATFORM"
+SESSION_KEY = "ASIA"
 ADMINISTRATOR_KEY = re.compile(r"AKIACUSTOMERADMIN(\d{12})")
 PLATFORM_MAY = [
     {"Statement": {"Effect": "Allow", "Action": ["sts:AssumeRole", "sts:GetCallerIdentity"], "Resource": "*"}}
@@ -93,7 +94,7 @@ class Identities:
     def open_session(self, *, role_arn: str, name: str, seconds: int, policy: str | None) -> Session:
         """Fresh temporary credentials for a role."""
         session = Session(
-            access_key_id="ASIA" + "".join(secrets.choice(KEY_LETTERS) for _ in range(16)),
+            access_key_id=SESSION_KEY + "".join(secrets.choice(KEY_LETTERS) for _ in range(16)),
             secret_access_key=secrets.token_urlsafe(30),
             session_token=secrets.token_urlsafe(96),
             expires_at=time.time() + seconds,

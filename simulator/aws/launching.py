@@ -3,6 +3,7 @@
 import re
 from base64 import b64decode
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from moto.ec2.models.launch_templates import LaunchTemplateVersion
@@ -156,6 +157,7 @@ def _machine(estate: Estate, launch: Launch) -> Machine:
     pool = (launch.region, launch.zone_id, launch.instance_type)
     spot = launch.lifecycle == "spot"
     market = estate.market
+    slow = estate.faults.boot_seconds()
     return Machine(
         instance_id=estate.new_instance_id(),
         account_id=launch.account_id,
@@ -166,6 +168,7 @@ def _machine(estate: Estate, launch: Launch) -> Machine:
         lifecycle=launch.lifecycle,
         usd_per_hour=market.spot(*pool, now) if spot else market.on_demand(pool[0], pool[2]),
         launched_at=now,
+        ready_at=now + timedelta(seconds=slow) if slow else None,
         private_dns=dns_name(estate.addresses.take(launch.subnet), launch.region),
         cluster=tagged or joined,
         group=launch.group,

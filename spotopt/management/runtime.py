@@ -29,6 +29,8 @@ from spotopt.management.embedded import (
 WORKER_QUEUES = "default,discovery,pricing,optimization"
 READY_SECONDS = 90
 _RESTART_PAUSES = (0.2, 1, 2, 5, 10)
+_SETTLED_SECONDS = 10
+"""A process that lived this long does not die in a loop."""
 _STOP_SECONDS = 10
 _POLL_SECONDS = 0.25
 _ROOT = Path(settings.BASE_DIR)
@@ -56,10 +58,13 @@ class Child:
     extra_env: Mapping[str, str] = field(default_factory=dict)
     process: "subprocess.Popen[bytes] | None" = None
     deaths: int = 0
+    """In a row: a process that lived for a while begins anew."""
+    started_at: float = 0.0
     start_after: float = 0.0
 
     def start(self, env: Mapping[str, str]) -> None:
         """Start the process with its output appended to its log."""
+        self.started_at = time.monotonic()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(  # noqa: S603  # our own commands
                 list(self.command), env={**env, **self.extra_env}, cwd=_ROOT, stdout=log, stderr=log,
@@ -239,6 +244,8 @@ class Runtime:
         if child.is_alive():
             return
         if not child.start_after:
+            if time.monotonic() - child.started_at > _SETTLED_SECONDS:
+                child.deaths = 0
             pause = _RESTART_PAUSES[min(child.deaths, len(_RESTART_PAUSES) - 1)]
             child.deaths += 1
             child.start_after = time.monotonic() + pause

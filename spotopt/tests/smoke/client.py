@@ -12,13 +12,16 @@ import httpx
 
 ROOT = Path(__file__).resolve().parents[3]
 PASSWORD = "Smoke-test-2026"  # of a throw-away instance
-_RETRIED = frozenset({429, 502, 503, 504})
+RETRIED = frozenset({429, 502, 503, 504})
 
 
 class ApiClient:
     """Speaks to the public API with a JWT, and rides out a web process that is being restarted."""
 
-    def __init__(self, base_url: str, *, patience_seconds: float = 60) -> None:
+    def __init__(
+        self, base_url: str, *, patience_seconds: float = 60, retried: frozenset[int] = RETRIED
+    ) -> None:
+        self._retried = retried
         self._http = httpx.Client(base_url=f"{base_url}/api/v1", timeout=30)
         self._patience = patience_seconds
         self._credentials: dict[str, str] = {}
@@ -36,6 +39,14 @@ class ApiClient:
     def post(self, path: str, body: Mapping[str, object] | None = None, *, may_conflict: bool = False) -> Any:
         """Return the answer to a POST; with ``may_conflict`` also the problem document of a 409."""
         return self._call("POST", path, body or {}, may_conflict=may_conflict)
+
+    def patch(self, path: str, body: Mapping[str, object]) -> Any:
+        """Return the answer to a PATCH."""
+        return self._call("PATCH", path, body)
+
+    def delete(self, path: str) -> Any:
+        """Return the answer to a DELETE."""
+        return self._call("DELETE", path, None)
 
     def _sign_in(self) -> None:
         tokens = self.post("/auth/token", self._credentials)
@@ -56,7 +67,7 @@ class ApiClient:
             if answer.status_code == httpx.codes.UNAUTHORIZED and path != "/auth/token":
                 self._sign_in()
                 continue
-            if answer.status_code in _RETRIED and time.monotonic() < deadline:
+            if answer.status_code in self._retried and time.monotonic() < deadline:
                 time.sleep(min(float(answer.headers.get("Retry-After", 0.5)), 5))
                 continue
             if answer.status_code == httpx.codes.CONFLICT and may_conflict:

@@ -63,10 +63,14 @@ class Killer:
         return False
 
     def _pid(self, victim: str) -> int:
-        state = self.road.instance.state
-        if victim == "postgres":
-            return int((state / "postgres" / "postmaster.pid").read_text().splitlines()[0])
         if victim == "agent":
             return next(iter(self.road.agents.processes.values())).pid
-        pids: dict[str, int] = json.loads(Path(state / "pids.json").read_text())
-        return pids[victim]
+        return pid_of(self.road.instance.state, victim)
+
+
+def pid_of(state: Path, name: str) -> int:
+    """Return the process id of one of an instance's processes; FileNotFoundError or KeyError without one."""
+    if name == "postgres":
+        return int((state / "postgres" / "postmaster.pid").read_text().splitlines()[0])
+    pids: dict[str, int] = json.loads((state / "pids.json").read_text())
+    return pids[name]

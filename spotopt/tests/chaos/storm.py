@@ -1,0 +1,168 @@
+"""What goes wrong, and how often it really did."""
+
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any
+
+import httpx
+
+from spotopt.tests.chaos.campaign import Campaign, Hosts
+from spotopt.tests.chaos.wire import Rates, Wire
+from spotopt.tests.smoke.sabotage import pid_of
+
+VICTIMS = ("worker", "actuator", "agent", "web", "postgres", "redis")
+AWS = {
+    "throttle_rate": 0.04, "error_rate": 0.04, "expired_rate": 0.02, "lost_answer_rate": 0.05,
+    "no_capacity_rate": 0.35, "slow_boot_rate": 0.25, "slow_boot_seconds": 240.0,
+}  # fmt: skip
+KUBE = {"error_rate": 0.03, "codes": [409, 429, 500]}
+WIRE = Rates(
+    dropped_request=0.02,
+    dropped_answer=0.02,
+    duplicated_request=0.04,
+    delayed=0.02,
+    forged=0.05,
+    replayed=0.1,
+)
+CALM_AWS = dict.fromkeys(AWS, 0.0)
+LOST_LAUNCHES = {"CreateFleet": 6}
+"""As many answers in a row as the client tries, so that the caller never learns what was launched."""
+STRIKES = 24
+"""How often each deliberate fault is to strike over the whole run."""
+PAUSE_SECONDS = 2.0
+PAUSED_MINUTES, PARTITION_MINUTES = 4, 8
+LABELS = {
+    "worker": "SIGKILL worker",
+    "actuator": "SIGKILL actuator",
+    "agent": "SIGKILL agents",
+    "web": "SIGKILL web",
+    "postgres": "SIGKILL PostgreSQL",
+    "redis": "SIGKILL Redis",
+    "dropped_request": "requests lost",
+    "dropped_answer": "answers lost",
+    "duplicated_request": "requests sent twice",
+    "delayed": "messages delayed",
+    "forged": "commands forged",
+    "replayed": "commands replayed",
+    "partition": "agents cut off",
+    "clock_skew": "heartbeats of a skewed clock",
+    "expired_key": "calls with a revoked key",
+    "throttled": "AWS throttled",
+    "error": "AWS answered 500",
+    "expired": "AWS session expired",
+    "lost_answer": "AWS answers lost",
+    "no_capacity": "spot pools without capacity",
+    "slow_boot": "slow boots",
+    "409": "Kubernetes 409",
+    "429": "Kubernetes 429",
+    "500": "Kubernetes 500",
+    "pause": "clusters paused",
+}
+
+
+class Storm:
+    """Strikes in step with the campaign, so that every kind has struck enough when the last run ends."""
+
+    def __init__(self, *, campaign: Campaign, wire: Wire, hosts: Hosts, seed: int, strikes: int) -> None:
+        self._campaign, self._wire, self._hosts = campaign, wire, hosts
+        self._random = random.Random(seed)  # reproducible
+        self._done: Counter[str] = Counter()
+        self._blows = self._shuffled(strikes)
+        self._planned = strikes * (len(VICTIMS) + 4)
+        self._struck_so_far = 0
+        self._next = 0.0
+        self._resume: list[tuple[float, str]] = []
+
+    def begin(self) -> None:
+        """Switch on what strikes by chance."""
+        for each in fields(WIRE):
+            setattr(self._wire.rates, each.name, getattr(WIRE, each.name))
+        self._campaign.world.order("faults", {"aws": AWS, "kube": KUBE})
+
+    def end(self) -> None:
+        """Let everything work again."""
+        self._wire.rates = Rates()
+        self._campaign.world.order("faults", {"aws": CALM_AWS, "kube": {"error_rate": 0.0}})
+        self._resume_clusters(everything=True)
+
+    def tick(self, *, progress: float) -> None:
+        """Strike the next blow if it is due at this progress (0 to 1) of the campaign."""
+        self._resume_clusters()
+        now = time.monotonic()
+        if now < self._next or self._struck_so_far > progress * self._planned * 1.15:
+            return
+        self._next = now + PAUSE_SECONDS
+        blow = next(self._blows, None)
+        if blow is not None:
+            self._struck_so_far += 1
+            self._strike(blow)
+
+    def struck(self) -> dict[str, int]:
+        """Return how often each fault hit, by what it is called."""
+        faults = self._campaign.world.read("faults")
+        found = self._done + self._wire.witness.struck + Counter(faults["aws_struck"])
+        found += Counter(faults["kube"]["struck"])
+        return {label: found[name] for name, label in LABELS.items()}
+
+    def _shuffled(self, strikes: int) -> Iterator[str]:
+        for _ in range(strikes):
+            kinds = [*VICTIMS, "partition", "expired_key", "pause", "lost_launch"]
+            self._random.shuffle(kinds)
+            yield from kinds
+
+    def _strike(self, blow: str) -> None:
+        cluster = self._random.choice(self._campaign.clusters)
+        try:
+            if blow in VICTIMS:
+                self._kill(blow)
+            elif blow == "partition":
+                self._wire.cut(cluster["id"], PARTITION_MINUTES * 60 / self._campaign.instance_rate)
+            elif blow == "expired_key":
+                self._revoke_key(cluster)
+            elif blow == "pause":
+                self._pause(cluster)
+            else:
+                self._campaign.world.order("faults", {"aws": {"fail_after": LOST_LAUNCHES}})
+        except (ProcessLookupError, FileNotFoundError, KeyError, httpx.HTTPError) as error:
+            self._campaign.say(f"{blow} missed: {error!r}")
+
+    def _kill(self, victim: str) -> None:
+        if victim == "agent":
+            running = [each for each in self._hosts.processes.values() if each.poll() is None]
+            self._random.choice(running).kill()
+        else:
+            os.kill(pid_of(self._campaign.instance.state, victim), signal.SIGKILL)
+        self._done[victim] += 1
+
+    def _revoke_key(self, cluster: dict[str, Any]) -> None:
+        """Revoke the agent's key, let it run into that, then give it another."""
+        api = self._campaign.api
+        path = f"/clusters/{cluster['id']}/keys"
+        old = [key for key in api.get(path)["keys"] if key["revoked_at"] is None and key["kind"] == "agent"]
+        token = api.post(path, {"description": "Replaces a revoked one"})["api_token"]
+        for key in old:
+            api.delete(f"{path}/{key['id']}")
+        time.sleep(1)
+        self._hosts.replace_token(cluster["id"], token)
+
+    def _pause(self, cluster: dict[str, Any]) -> None:
+        self._set_pause(cluster["id"], is_paused=True)
+        self._done["pause"] += 1
+        until = time.monotonic() + PAUSED_MINUTES * 60 / self._campaign.instance_rate
+        self._resume.append((until, cluster["id"]))
+
+    def _resume_clusters(self, *, everything: bool = False) -> None:
+        now = time.monotonic()
+        for due in [each for each in self._resume if everything or each[0] <= now]:
+            self._set_pause(due[1], is_paused=False)
+            self._resume.remove(due)
+
+    def _set_pause(self, cluster_id: str, *, is_paused: bool) -> None:
+        self._campaign.api.patch(
+            f"/clusters/{cluster_id}/maintenance", {"enabled": is_paused, "reason": "Fault run"}
+        )
