@@ -6,11 +6,11 @@ import random
 import uuid
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any
 
-from simulator.kube import listing, patches, resources, writing
+from simulator.kube import applying, listing, patches, resources, writing
 from simulator.kube.cluster import Cluster
 from simulator.kube.disruption import evict
 from simulator.kube.errors import (
@@ -165,7 +165,22 @@ class ApiServer:
                 target.resource, writing.replace(self.cluster, target, writing.parse(request.body))
             )
         kind = request.headers.get("content-type", "")
+        if kind == applying.CONTENT_TYPE:
+            return self._apply(request, access, target)
         return _object(target.resource, writing.patch(self.cluster, target, kind, request.body))
+
+    def _apply(self, request: Request, access: Access, target: Target) -> Response:
+        is_new = self.cluster.store.get(target.resource.plural, target.namespace, target.name) is None
+        if is_new:
+            self._authorise(self._authenticate(request), replace(access, verb="create"))
+        applied = applying.apply(
+            self.cluster,
+            target,
+            writing.parse(request.body),
+            manager=request.query.get("fieldManager", ""),
+            is_forced=request.query.get("force") == "true",
+        )
+        return _object(target.resource, applied, HTTPStatus.CREATED if is_new else HTTPStatus.OK)
 
     def _create(self, request: Request, target: Target) -> Response:
         body = writing.parse(request.body)

@@ -14,6 +14,8 @@ from simulator.machines import Machine
 JOINS_BEFORE_READY = (4.0, 9.0)
 SILENCE = timedelta(seconds=40)
 HEARTBEAT = timedelta(minutes=5)
+INTERRUPTION_TAINT = "aws-node-termination-handler/spot-itn"
+REBALANCE_TAINT = "aws-node-termination-handler/rebalance-recommendation"
 PRESSURES = {
     "MemoryPressure": ("KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
     "DiskPressure": ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
@@ -67,6 +69,7 @@ def _follow_living(cluster: Cluster, machine: Machine) -> None:
             cluster.after(joins_at, task)
             return
         node = _join(cluster, machine)
+    node = _mark_signals(cluster, machine, node)
     ready = condition_of(node, "Ready")
     if cluster.now < ready_at:
         cluster.after(ready_at, task)
@@ -75,6 +78,19 @@ def _follow_living(cluster: Cluster, machine: Machine) -> None:
         cluster.after(cluster.now + HEARTBEAT, task)
     else:
         _beat(cluster, node, ready, task)
+
+
+def _mark_signals(cluster: Cluster, machine: Machine, node: Body) -> Body:
+    """Taint the node as AWS's termination handler does that reads the machine's metadata; return the node."""
+    taints = node["spec"].get("taints") or []
+    marked = {taint["key"] for taint in taints}
+    signals = {INTERRUPTION_TAINT: machine.interrupted_at, REBALANCE_TAINT: machine.rebalance_at}
+    fresh = [
+        {"key": key, "value": machine.instance_id, "effect": "PreferNoSchedule", "timeAdded": stamp(at)}
+        for key, at in signals.items()
+        if at is not None and key not in marked
+    ]
+    return cluster.store.put("nodes", _with_taints(node, [*taints, *fresh])) if fresh else node
 
 
 def _join(cluster: Cluster, machine: Machine) -> Body:

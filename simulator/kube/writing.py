@@ -87,7 +87,7 @@ def replace(cluster: Cluster, target: Target, body: Body) -> Body:
         raise bad_request(
             f"the name of the object ({shown}) does not match the name on the URL ({target.name})"
         )
-    return _store(cluster, target, old, body)
+    return store(cluster, target, old, body)
 
 
 def patch(cluster: Cluster, target: Target, content_type: str, content: bytes) -> Body:
@@ -104,10 +104,11 @@ def patch(cluster: Cluster, target: Target, content_type: str, content: bytes) -
         new = patches.strategic_merge(old, changes)
     else:
         raise unsupported_media_type(", ".join((JSON_PATCH, MERGE, STRATEGIC)))
-    return _store(cluster, target, old, new)
+    return store(cluster, target, old, new)
 
 
-def _store(cluster: Cluster, target: Target, old: Body, new: Body) -> Body:
+def store(cluster: Cluster, target: Target, old: Body, new: Body) -> Body:
+    """Store a changed object as the server completes and checks it; one that stays equal is not written."""
     resource = target.resource
     metadata = _metadata(target, old["metadata"], new.get("metadata") or {})
     fixed = {key: value for key, value in new.items() if key not in {"kind", "apiVersion"}}
@@ -207,4 +208,4 @@ def write_scale(cluster: Cluster, target: Target, scale: Body) -> Body:
     metadata = old["metadata"] | ({"resourceVersion": version} if version else {})
     replicas = (scale.get("spec") or {}).get("replicas", 0)
     spec = old["spec"] | {"replicas": replicas}
-    return scale_of(_store(cluster, target, old, old | {"metadata": metadata, "spec": spec}))
+    return scale_of(store(cluster, target, old, old | {"metadata": metadata, "spec": spec}))
