@@ -8,7 +8,7 @@ import sys
 from contextlib import suppress
 
 from agentapi.agent.clock import Clock
-from agentapi.agent.program import Agent
+from agentapi.agent.program import Agent, LeaseLost
 from agentapi.agent.settings import Settings, SettingsError
 
 
@@ -22,7 +22,7 @@ async def _main(settings: Settings, clock: Clock) -> None:
 
 
 def main() -> int:
-    """Run until a signal stops it; return the process's exit code."""
+    """Run until a signal stops it or another replica leads; return the process's exit code."""
     try:
         settings = Settings.from_environment(os.environ)
         clock = Clock.from_environment(os.environ)
@@ -33,8 +33,13 @@ def main() -> int:
         level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
     )
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    asyncio.run(_main(settings, clock))
-    return 0
+    code = 0
+    try:
+        asyncio.run(_main(settings, clock))
+    except* LeaseLost:
+        sys.stderr.write("spotopt-agent: another replica leads now; starting anew\n")
+        code = 1
+    return code
 
 
 if __name__ == "__main__":

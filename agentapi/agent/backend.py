@@ -39,11 +39,21 @@ class Backend:
         self.last_contact = clock.seconds()
         """When the product last answered anything, by the shared clock."""
         self._clock = clock
+        self.socket_url = f"{api_url}/ws/agent/{cluster_id}".replace("http", "ws", 1)
         self._http = httpx.AsyncClient(
             base_url=f"{api_url}/api/v1/clusters/{cluster_id}/",
             timeout=_TIMEOUT,
             headers={"Content-Type": "application/json", "Content-Encoding": "gzip"},
         )
+
+    @property
+    def authorization(self) -> dict[str, str]:
+        """Return the header that proves who calls."""
+        return {"Authorization": f"Bearer {self.token}"}
+
+    def heard(self) -> None:
+        """Note that the product lives."""
+        self.last_contact = self._clock.seconds()
 
     async def close(self) -> None:
         """Close the connections."""
@@ -61,9 +71,10 @@ class Backend:
         """Say that the agent lives."""
         return await self._ask("heartbeat", sign, protocol.HeartbeatAnswer)
 
-    async def send_snapshot(self, snapshot: protocol.Snapshot) -> protocol.SnapshotAnswer:
-        """Tell what the agent sees."""
-        return await self._ask("metrics", snapshot, protocol.SnapshotAnswer)
+    async def send_snapshot(self, snapshot: protocol.Snapshot) -> tuple[protocol.SnapshotAnswer, int]:
+        """Tell what the agent sees; return the answer and the bytes that were sent."""
+        body = protocol.encode(snapshot)
+        return await self._ask("metrics", body, protocol.SnapshotAnswer), len(body)
 
     async def claim(self, claim: protocol.Claim) -> tuple[protocol.Command, ...]:
         """Ask for commands, waiting for some as long as the claim says."""
@@ -78,6 +89,10 @@ class Backend:
         """Say what happened in the cluster."""
         await self._post("events", events)
 
+    async def send_interruptions(self, notices: protocol.Interruptions) -> None:
+        """Say which nodes AWS takes or may take."""
+        await self._post("interruptions", notices)
+
     async def _ask(self, path: str, document: Any, kind: type[_Answer], **options: Any) -> _Answer:
         answer = await self._post(path, document, **options)
         try:
@@ -86,16 +101,14 @@ class Backend:
             raise Unreachable(f"{path}: the answer makes no sense: {error}") from error
 
     async def _post(self, path: str, document: Any, **options: Any) -> httpx.Response:
-        headers = {"Authorization": f"Bearer {self.token}"}
+        body = document if isinstance(document, bytes) else protocol.encode(document)
         try:
-            answer = await self._http.post(
-                path, content=protocol.encode(document), headers=headers, **options
-            )
+            answer = await self._http.post(path, content=body, headers=self.authorization, **options)
         except httpx.HTTPError as error:
             raise Unreachable(f"{type(error).__name__}: {error}") from error
         if answer.status_code >= 500 or answer.status_code in (408, 429):  # noqa: PLR2004
             raise Unreachable(f"{path}: the product answered {answer.status_code}")
-        self.last_contact = self._clock.seconds()
+        self.heard()
         if answer.is_error:
             raise _refusal(answer)
         return answer

@@ -33,6 +33,7 @@ class Collector:
         self._full_at = 0.0
         self._one_at_a_time = asyncio.Lock()
         self.last_collection_at: datetime | None = None
+        self.sent_count = self.sent_bytes = 0
 
     async def run(self) -> None:
         """Collect every period, and soon after a node changed, until cancelled."""
@@ -84,7 +85,9 @@ class Collector:
                 base=self._base,
                 taken_at=now,
             )
-        answer = await self._backend.send_snapshot(snapshot)
+        answer, size = await self._backend.send_snapshot(snapshot)
+        self.sent_count += 1
+        self.sent_bytes += size
         if answer.resync:
             self._base = None
             if not is_full:

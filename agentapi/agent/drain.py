@@ -1,31 +1,38 @@
-"""Empty a node through the eviction API, as politely as its pods' owners ask for.
+"""Empty a node through the eviction API.
 
-Pods of daemon sets and static pods stay, finished pods are ignored. Pods of kube-system are evicted like any
-others, within their budgets, as ``kubectl drain`` does; the product plans no voluntary drain of a node that
-carries them. Nothing is evicted from a node with a pod that asks not to be disrupted, that nothing would
-start again, or that keeps data on the node (unless the command allows the loss of that data).
+Pods of daemon sets and static pods stay, finished pods are ignored. A voluntary drain is as polite as the
+pods' owners ask for: nothing is evicted from a node that carries a pod of a protected or excluded namespace,
+one that asks not to be disrupted, that nothing would start again, or that keeps data on the node (unless the
+command allows the loss of that data). When AWS takes the node (a deadline), such pods are moved too, as late
+as their grace allows: what they would lose by the eviction they lose with the node. Budgets hold always.
 """
 
 import asyncio
 import logging
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from agentapi.agent.clock import Clock
-from agentapi.agent.facts import MIRROR
-from agentapi.agent.kube import Body, Kube, KubeError, KubeUnreachable
+from agentapi.agent.eviction import Evictor
+from agentapi.agent.kube import Body, Kube, KubeError, KubeUnreachable, is_passing
 from agentapi.agent.nodes import Failed, Nodes, Target
-from agentapi.agent.shapes import is_protected, keeps_local_data
+from agentapi.agent.pods import grace_of, is_leaving, name_of, objection, priority_of, stays
+from agentapi.agent.rollout import Rollout
+from agentapi.agent.rules import PROTECTED_NAMESPACES
 
 logger = logging.getLogger(__name__)
 
-EVICTIONS_AT_ONCE = 10
+EVICTIONS_AT_ONCE, RESCUES_AT_ONCE = 10, 4
+"""Asked for at the same moment; fewer when the order matters."""
 _POLL_SECONDS = 2.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 2.0, 20.0
 """Seconds between attempts to evict a pod whose budget allows none yet."""
-_NOT_FOUND, _CONFLICT, _TOO_MANY, _FORBIDDEN, _SERVER_ERROR = 404, 409, 429, 403, 500
+_LONGEST_RESCUE_PAUSE = 4.0
+_RELEASE_ATTEMPTS = 5
+_MARGIN_SECONDS = 5.0
+"""A pod's end begins this long before the last moment at which its grace still fits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +44,12 @@ class DrainOrder:
     deadline: float
     grace_seconds: int | None = None
     allow_local_data_loss: bool = False
-
-
-@dataclass(slots=True)
-class _Progress:
-    evicted: set[str] = field(default_factory=set)
-    blocked: dict[str, str] = field(default_factory=dict)
-    """Pod → why the API server last refused to evict it."""
+    is_rescue: bool = False
+    """AWS takes the node at the deadline: move what can be moved, leave the node closed."""
+    surges: bool = False
+    """Replace a deployment's only pod by its rolling update instead of evicting it."""
+    is_voluntary: bool = True
+    kept_namespaces: frozenset[str] = PROTECTED_NAMESPACES
 
 
 class Drainer:
@@ -54,23 +60,32 @@ class Drainer:
     ) -> None:
         self._kube, self._nodes, self._clock, self._order = kube, nodes, clock, order
         self._may_go_on = may_go_on
-        self._slots = asyncio.Semaphore(EVICTIONS_AT_ONCE)
-        self._progress = _Progress()
+        self._slots = asyncio.Semaphore(RESCUES_AT_ONCE if order.is_rescue else EVICTIONS_AT_ONCE)
+        self._evictor = Evictor(kube)
+        self._rollout = Rollout(kube, order.action_id)
 
     async def run(self) -> dict[str, Any]:
         """Empty the node and return what was done; on failure release it and raise Failed.
 
-        A node that somebody else had cordoned is left cordoned.
+        A node that somebody else had cordoned is left cordoned, and so is one that AWS takes.
         """
         cordoned = await self._nodes.cordon(self._order.target, self._order.action_id)
         try:
-            await self._empty()
+            await (self._rescue() if self._order.is_rescue else self._empty())
         except (Failed, KubeError, KubeUnreachable, asyncio.CancelledError) as error:
             released = await self._release(cordoned)
             if isinstance(error, Failed):
-                error.facts |= {"evicted": len(self._progress.evicted), "uncordoned": released}
+                error.facts |= {**self._done(), "uncordoned": released}
             raise
-        return {"evicted": len(self._progress.evicted)}
+        return self._done()
+
+    def _done(self) -> dict[str, Any]:
+        done: dict[str, Any] = {"evicted": len(self._evictor.evicted)}
+        if self._rollout.moved:
+            done["rolled"] = len(self._rollout.moved)
+        return done
+
+    # --- in peace ------------------------------------------------------------------------------------
 
     async def _empty(self) -> None:
         while pods := await self._movable():
@@ -79,9 +94,86 @@ class Drainer:
             try:
                 await asyncio.gather(*moves)
             finally:
-                for move in moves:
-                    move.cancel()
-                await asyncio.gather(*moves, return_exceptions=True)
+                await _stop(moves)
+
+    def _require_movable(self, pods: list[Body]) -> None:
+        for pod in pods:
+            objected = None if is_leaving(pod) else self._objection(pod)
+            if objected is not None:
+                raise Failed(*objected, pod=name_of(pod))
+
+    def _objection(self, pod: Body) -> tuple[str, str] | None:
+        return objection(
+            pod,
+            namespaces=self._order.kept_namespaces if self._order.is_voluntary else frozenset(),
+            allow_local_data_loss=self._order.allow_local_data_loss,
+        )
+
+    async def _move(self, pod: Body) -> None:
+        """Evict the pod, or have it replaced, and wait until it is gone."""
+        pause = _FIRST_PAUSE
+        is_rolling = self._order.surges and not is_leaving(pod) and await self._rollout.start(pod)
+        while not is_rolling and not is_leaving(pod):
+            async with self._slots:
+                if await self._evictor.evict(pod, self._order.grace_seconds):
+                    break
+            await self._pause(pause * random.uniform(0.5, 1.5))  # noqa: S311  # jitter
+            pause = min(pause * 2, _LONGEST_PAUSE)
+        while not await self._evictor.is_gone(pod):
+            await self._pause(_POLL_SECONDS)
+
+    # --- when AWS takes the node -----------------------------------------------------------------------
+
+    async def _rescue(self) -> None:
+        """Move what can be moved before the deadline: important and slow pods first."""
+        moves: dict[str, asyncio.Task[None]] = {}
+        try:
+            while pods := await self._movable():
+                for pod in sorted(pods, key=lambda each: (-priority_of(each), -grace_of(each))):
+                    uid = pod["metadata"]["uid"]
+                    if uid not in moves:
+                        moves[uid] = asyncio.ensure_future(self._save(pod))
+                if self._left <= 0:
+                    raise self._left_behind(pods)
+                await self._clock.sleep(min(_POLL_SECONDS, self._left))
+                for move in moves.values():
+                    if move.done():
+                        move.result()
+        finally:
+            await _stop(list(moves.values()))
+
+    def _left_behind(self, pods: list[Body]) -> Failed:
+        names = sorted(name_of(pod) for pod in pods)
+        message = f"{len(names)} pods were still on the node when its time was over."
+        return Failed("deadline_passed", message, left=names[:20], left_count=len(names))
+
+    async def _save(self, pod: Body) -> None:
+        """Evict the pod, asking until it is granted; one that would rather stay, as late as possible."""
+        if is_leaving(pod):
+            return
+        if self._objection(pod) is not None:
+            await self._clock.sleep(max(0.0, self._left - grace_of(pod) - _MARGIN_SECONDS))
+        pause = _FIRST_PAUSE / 2
+        while True:
+            async with self._slots:
+                if await self._granted(pod):
+                    return
+            await self._clock.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  # jitter
+            pause = min(pause * 2, _LONGEST_RESCUE_PAUSE)
+
+    async def _granted(self, pod: Body) -> bool:
+        grace = max(1, min(grace_of(pod), int(self._left - 1)))
+        try:
+            return await self._evictor.evict(pod, grace if grace < grace_of(pod) else None)
+        except Failed as error:
+            self._evictor.blocked[name_of(pod)] = error.message
+            return False
+
+    # --- both --------------------------------------------------------------------------------------------
+
+    @property
+    def _left(self) -> float:
+        return self._order.deadline - self._clock.seconds()
 
     async def _movable(self) -> list[Body]:
         """Return the pods that have to leave, the ones on their way out included."""
@@ -89,91 +181,24 @@ class Drainer:
         while True:
             try:
                 pods, _ = await self._kube.list("/api/v1/pods", fieldSelector=selector)
-            except KubeUnreachable:
+            except (KubeUnreachable, KubeError) as error:
+                if not is_passing(error):
+                    raise
                 await self._pause(_POLL_SECONDS)
                 continue
-            return [pod for pod in pods if not _stays(pod)]
-
-    def _require_movable(self, pods: list[Body]) -> None:
-        for pod in pods:
-            if "deletionTimestamp" in pod["metadata"]:
-                continue
-            annotations = pod["metadata"].get("annotations") or {}
-            if is_protected(annotations):
-                raise Failed("do_not_disrupt", f"Pod {_name(pod)} asks not to be disrupted.", pod=_name(pod))
-            if not _has_controller(pod):
-                raise Failed("bare_pod", f"Nothing would start pod {_name(pod)} again.", pod=_name(pod))
-            loses = keeps_local_data(annotations, pod["spec"]) and not self._order.allow_local_data_loss
-            if loses:
-                raise Failed("local_storage", f"Pod {_name(pod)} keeps data on the node.", pod=_name(pod))
-
-    async def _move(self, pod: Body) -> None:
-        """Evict the pod and wait until it is gone."""
-        pause = _FIRST_PAUSE
-        while "deletionTimestamp" not in pod["metadata"]:
-            async with self._slots:
-                if await self._evict(pod):
-                    break
-            await self._pause(pause * random.uniform(0.5, 1.5))  # noqa: S311  # jitter
-            pause = min(pause * 2, _LONGEST_PAUSE)
-        while not await self._is_gone(pod):
-            await self._pause(_POLL_SECONDS)
-
-    async def _evict(self, pod: Body) -> bool:
-        """Ask for the eviction; tell whether it was granted, or was not needed any more."""
-        metadata = pod["metadata"]
-        options: Body = {"preconditions": {"uid": metadata["uid"]}}
-        if self._order.grace_seconds is not None:
-            options["gracePeriodSeconds"] = self._order.grace_seconds
-        eviction = {
-            "apiVersion": "policy/v1",
-            "kind": "Eviction",
-            "metadata": {"name": metadata["name"], "namespace": metadata["namespace"]},
-            "deleteOptions": options,
-        }
-        try:
-            await self._kube.create(f"{_path(pod)}/eviction", eviction)
-        except KubeUnreachable as error:
-            self._progress.blocked[_name(pod)] = str(error)
-            return False
-        except KubeError as error:
-            return self._refused(pod, error)
-        self._progress.evicted.add(metadata["uid"])
-        self._progress.blocked.pop(_name(pod), None)
-        return True
-
-    def _refused(self, pod: Body, error: KubeError) -> bool:
-        if error.status in (_NOT_FOUND, _CONFLICT):  # gone, or another pod by the same name
-            return True
-        if error.status == _SERVER_ERROR and "more than one PodDisruptionBudget" in error.message:
-            message = f"Pod {_name(pod)} has several disruption budgets."
-            raise Failed("several_budgets", message, pod=_name(pod)) from error
-        if error.status == _TOO_MANY or error.status >= _SERVER_ERROR:
-            self._progress.blocked[_name(pod)] = error.message
-            return False
-        code = "forbidden" if error.status == _FORBIDDEN else "eviction_refused"
-        raise Failed(code, f"Pod {_name(pod)} cannot be evicted: {error.message}", pod=_name(pod)) from error
-
-    async def _is_gone(self, pod: Body) -> bool:
-        try:
-            current = await self._kube.get(_path(pod))
-        except KubeUnreachable:
-            return False
-        except KubeError as error:
-            return error.status == _NOT_FOUND
-        return bool(current["metadata"]["uid"] != pod["metadata"]["uid"])
+            return [pod for pod in pods if not stays(pod)]
 
     async def _pause(self, seconds: float) -> None:
         """Wait, but not past the deadline; raise Failed there, and while the product is silent."""
-        if not self._may_go_on():
+        if not self._order.is_rescue and not self._may_go_on():
             raise Failed("backend_silent", "The product has been silent for too long; the drain was stopped.")
-        left = self._order.deadline - self._clock.seconds()
+        left = self._left
         if left <= 0:
             raise self._out_of_time()
         await self._clock.sleep(min(seconds, left))
 
     def _out_of_time(self) -> Failed:
-        blocked = self._progress.blocked
+        blocked = self._evictor.blocked
         if blocked:
             pod, reason = next(iter(blocked.items()))
             message = f"{len(blocked)} pods could not be evicted in time; {pod}: {reason}"
@@ -181,32 +206,24 @@ class Drainer:
         return Failed("timeout", "The pods did not leave the node in time.")
 
     async def _release(self, cordoned: bool) -> bool:
-        """Open the node again if we closed it; tell whether we did."""
-        try:
-            if cordoned or await self._nodes.is_cordoned_by_us(self._order.target):
-                return await asyncio.shield(self._nodes.uncordon(self._order.target))
-        except (Failed, KubeError, KubeUnreachable) as error:
-            logger.warning("Node %s could not be released: %s", self._order.target.name, error)
+        """Open the node again if we closed it and it stays; tell whether we did."""
+        if self._order.is_rescue:
+            return False
+        for _ in range(_RELEASE_ATTEMPTS):
+            try:
+                if cordoned or await self._nodes.is_cordoned_by_us(self._order.target):
+                    return await asyncio.shield(self._nodes.uncordon(self._order.target))
+            except (Failed, KubeError, KubeUnreachable) as error:
+                logger.warning("Node %s could not be released: %s", self._order.target.name, error)
+                if not is_passing(error):
+                    return False
+                await self._clock.sleep(_POLL_SECONDS)
+            else:
+                return False
         return False
 
 
-def _stays(pod: Body) -> bool:
-    """Tell whether a drain leaves the pod alone: it is finished, or it lives and dies with its node."""
-    metadata = pod["metadata"]
-    if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
-        return True
-    owners = metadata.get("ownerReferences") or ()
-    is_daemon = any(each.get("controller") and each["kind"] == "DaemonSet" for each in owners)
-    return is_daemon or MIRROR in (metadata.get("annotations") or {})
-
-
-def _has_controller(pod: Body) -> bool:
-    return any(each.get("controller") for each in pod["metadata"].get("ownerReferences") or ())
-
-
-def _path(pod: Body) -> str:
-    return f"/api/v1/namespaces/{pod['metadata']['namespace']}/pods/{pod['metadata']['name']}"
-
-
-def _name(pod: Body) -> str:
-    return f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
+async def _stop(moves: list[asyncio.Task[None]]) -> None:
+    for move in moves:
+        move.cancel()
+    await asyncio.gather(*moves, return_exceptions=True)

@@ -2,27 +2,25 @@
 
 import asyncio
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from agentapi import protocol
+from agentapi.agent.acts import Acts
 from agentapi.agent.backend import Backend, Refused, Unreachable
 from agentapi.agent.clock import Clock
-from agentapi.agent.drain import Drainer, DrainOrder
 from agentapi.agent.guard import Guard
 from agentapi.agent.kube import Kube, KubeError, KubeUnreachable
 from agentapi.agent.memory import Journal
-from agentapi.agent.nodes import Failed, Nodes, Target
+from agentapi.agent.nodes import Failed
+from agentapi.agent.rules import Exclusions
 
 logger = logging.getLogger(__name__)
 
 AT_ONCE = 10
 SILENCE_SECONDS = 600.0
 """After this long without the product, nothing new is begun (local safe mode)."""
-_DRAIN_SECONDS = 600
-_MARGIN_SECONDS = 20.0
-"""A drain ends this long before its command expires, so that there is time to release the node."""
 _GONE_STATES = (404, 409, 410)
 
 
@@ -39,17 +37,25 @@ class Executor:
         agent_id: str,
         clock: Clock,
         show: Callable[[], Awaitable[bool]],
+        tell: Callable[[str, str, Mapping[str, Any]], None],
+        exclusions: Callable[[], Exclusions] = Exclusions,
         dry_run: bool = False,
     ) -> None:
-        self._kube, self._backend, self._journal, self._guard = kube, backend, journal, guard
-        self._agent_id, self._clock, self._dry_run = agent_id, clock, dry_run
+        self._backend, self._journal, self._guard = backend, journal, guard
+        self.agent_id, self._clock, self._dry_run = agent_id, clock, dry_run
         self._show = show
         """Makes the product see the cluster as it is now; tells whether it did."""
         self._is_seen = False
-        self._nodes = Nodes(kube)
+        self._tell = tell
+        """Puts an event, by type, severity and payload, on its way to the product."""
+        self._acts = Acts(kube, clock, lambda: not self.is_safe_mode, exclusions)
+        self.finished_count: Counter[tuple[str, str]] = Counter()
+        """Commands by type and status, since the start."""
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._commands: dict[str, protocol.Command] = {}
         self._has_results = asyncio.Event()
+        self._is_abandoned = False
 
     @property
     def running_actions(self) -> tuple[str, ...]:
@@ -80,8 +86,11 @@ class Executor:
             self._journal.take(command, self._clock.seconds())
             self._begin(command)
             return
-        logger.warning("Refused command %s (%s): %s", command.action_id, command.action_type, refusal[1])
-        if refusal[0] != "replayed":  # the first one reports for both
+        code, sentence = refusal
+        logger.warning("Refused command %s (%s): %s", command.action_id, command.action_type, sentence)
+        facts = {"action_id": command.action_id, "action_type": command.action_type, "code": code}
+        self._tell("command_refused", "critical", {**facts, "cluster_id": command.cluster_id})
+        if code != "replayed":  # the first one reports for both
             self._finish(command, self._failure(Failed(*refusal), 0))
 
     async def stop(self) -> None:
@@ -90,6 +99,11 @@ class Executor:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def abandon(self) -> None:
+        """Break off what is under way and say nothing of it: somebody else goes on with it."""
+        self._is_abandoned = True
+        await self.stop()
 
     async def report(self) -> None:
         """Send results until cancelled, each until the product has it."""
@@ -120,18 +134,34 @@ class Executor:
             self._journal.forget(action_id)
 
     def _begin(self, command: protocol.Command) -> None:
+        if not command.is_voluntary:
+            self._make_way(str(command.payload.get("node_name", "")))
         task = asyncio.get_running_loop().create_task(self._run(command))
         self._running[command.action_id] = task
-        task.add_done_callback(lambda _: self._running.pop(command.action_id, None))
+        self._commands[command.action_id] = command
+        task.add_done_callback(lambda _: self._forget(command.action_id))
+
+    def _forget(self, action_id: str) -> None:
+        self._running.pop(action_id, None)
+        self._commands.pop(action_id, None)
+
+    def _make_way(self, node_name: str) -> None:
+        """Break off what is voluntary on a node that has to be dealt with now."""
+        for action_id, command in self._commands.items():
+            if command.is_voluntary and command.payload.get("node_name") == node_name:
+                self._running[action_id].cancel("Something more urgent came up for the node.")
 
     async def _run(self, command: protocol.Command) -> None:
         started = self._clock.seconds()
         try:
-            async with self._locks[str(command.payload.get("node_name", ""))]:
+            async with self._locks[_subject(command)]:
                 facts = await self._act(command)
             result = self._success(facts, started)
-        except asyncio.CancelledError:
-            self._finish(command, self._failure(Failed("interrupted", "The agent was stopped."), started))
+        except asyncio.CancelledError as error:
+            if self._is_abandoned:
+                raise
+            why = str(error) or "The agent was stopped."
+            self._finish(command, self._failure(Failed("interrupted", why), started))
             raise
         except Failed as error:
             result = self._failure(error, started)
@@ -142,7 +172,7 @@ class Executor:
         logger.info(
             "%s %s: %s %s",
             command.action_type,
-            command.payload.get("node_name"),
+            command.payload.get("node_name", ""),
             result.status,
             result.error_message,
         )
@@ -150,62 +180,29 @@ class Executor:
         self._finish(command, result)
 
     async def _act(self, command: protocol.Command) -> Mapping[str, Any]:
-        target = _target(command.payload)
         if command.expires_at <= self._clock.now():
-            await self._clean_up(target)
+            await self._clean_up(command)
             raise Failed("interrupted", "The agent was restarted after the command had expired.")
         if self._dry_run:
             raise Failed("dry_run", "The agent only watches: DRY_RUN is set.")
         if self.is_safe_mode:
             raise Failed("backend_silent", "The product has been silent for too long to begin anything.")
-        match command.action_type:
-            case "cordon_node":
-                return {"changed": await self._nodes.cordon(target, command.action_id)}
-            case "soft_cordon_node":
-                return {"changed": await self._nodes.soft_cordon(target)}
-            case "uncordon_node":
-                return await self._uncordon(target)
-            case _:
-                return await self._drain(command, target)
+        return await self._acts.carry_out(command)
 
-    async def _uncordon(self, target: Target) -> Mapping[str, Any]:
+    async def _clean_up(self, command: protocol.Command) -> None:
         try:
-            return {"changed": await self._nodes.uncordon(target)}
-        except Failed as error:
-            if error.code != "node_gone":
-                raise
-            return {"changed": False, "node_gone": True}
-
-    async def _drain(self, command: protocol.Command, target: Target) -> Mapping[str, Any]:
-        payload = command.payload
-        seconds = _whole(payload, "timeout_seconds", _DRAIN_SECONDS)
-        has_grace = payload.get("grace_period_seconds") is not None
-        latest = command.expires_at.timestamp() - _MARGIN_SECONDS
-        order = DrainOrder(
-            target=target,
-            action_id=command.action_id,
-            deadline=min(self._clock.seconds() + seconds, latest),
-            grace_seconds=_whole(payload, "grace_period_seconds", 0) if has_grace else None,
-            allow_local_data_loss=payload.get("delete_local_data") is True,
-        )
-        drainer = Drainer(self._kube, self._nodes, self._clock, order, lambda: not self.is_safe_mode)
-        return await drainer.run()
-
-    async def _clean_up(self, target: Target) -> None:
-        """Leave no cordon of ours behind when a command ended without its agent."""
-        try:
-            if await self._nodes.is_cordoned_by_us(target):
-                await self._nodes.uncordon(target)
+            await self._acts.clean_up(command)
         except Failed as error:
             logger.info("Nothing to release: %s", error)
 
     def _finish(self, command: protocol.Command, result: protocol.Result) -> None:
+        self.finished_count[command.action_type, result.status] += 1
         self._journal.finish(command.action_id, result)
         self._has_results.set()
 
     def _success(self, facts: Mapping[str, Any], started: float) -> protocol.Result:
         return protocol.Result(
-            agent_id=self._agent_id,
+            agent_id=self.agent_id,
             status="completed",
             result=dict(facts),
             duration_seconds=round(self._clock.seconds() - started, 3),
@@ -213,7 +210,7 @@ class Executor:
 
     def _failure(self, error: Failed, started: float) -> protocol.Result:
         return protocol.Result(
-            agent_id=self._agent_id,
+            agent_id=self.agent_id,
             status="failed",
             result=error.facts,
             error_code=error.code,
@@ -222,22 +219,8 @@ class Executor:
         )
 
 
-def _target(payload: Mapping[str, Any]) -> Target:
-    name, instance_id = payload.get("node_name"), payload.get("instance_id")
-    if not (isinstance(name, str) and name and isinstance(instance_id, str) and instance_id):
-        raise Failed("invalid_payload", "The command names no node and instance.")
-    if not set(name) <= _NODE_NAME:
-        raise Failed("invalid_payload", "The node's name is not a name of Kubernetes.")
-    return Target(name, instance_id)
-
-
-_NODE_NAME = set("abcdefghijklmnopqrstuvwxyz0123456789.-")
-
-
-def _whole(payload: Mapping[str, Any], name: str, default: int) -> int:
-    value = payload.get(name)
-    if value is None:
-        return default
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise Failed("invalid_payload", f"{name} must be a number of seconds.")
-    return value
+def _subject(command: protocol.Command) -> str:
+    """Return what only one command at a time may touch."""
+    payload = command.payload
+    named = payload.get("node_name") or f"{payload.get('namespace')}/{payload.get('name')}"
+    return str(named)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from agentapi.agent.neighbours import Ties, ties_of
@@ -50,6 +51,23 @@ class PodFact:
 
 
 @dataclass(frozen=True, slots=True)
+class Signal:
+    """What a node's object says of its end, ``interruption`` or ``rebalance``; ``at`` is 0 without a time."""
+
+    kind: str
+    at: float = 0.0
+
+
+SIGNALS: Mapping[str, str] = {
+    "aws-node-termination-handler/spot-itn": "interruption",
+    "aws-node-termination-handler/rebalance-recommendation": "rebalance",
+    "SpotInterruption": "interruption",
+    "RebalanceRecommendation": "rebalance",
+}
+"""Taints of AWS's node termination handler, and the conditions that watchers of instance metadata set."""
+
+
+@dataclass(frozen=True, slots=True)
 class NodeFact:
     """One node."""
 
@@ -64,6 +82,7 @@ class NodeFact:
     ephemeral_mib: int
     labels: Mapping[str, str]
     taints: tuple[Taint, ...]
+    signals: tuple[Signal, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +167,7 @@ class Facts:
                 Taint(key=each["key"], value=each.get("value") or "", effect=each["effect"])
                 for each in spec.get("taints") or ()
             ),
+            signals=_signals(spec, status),
         )
 
     def controller(self, body: Body) -> ControllerFact:
@@ -221,6 +241,20 @@ def instance_id_of(node: Body) -> str:
     """Return the EC2 instance id in a node's provider id, ``aws:///us-east-1a/i-…``; empty without one."""
     last = str((node.get("spec") or {}).get("providerID") or "").rpartition("/")[2]
     return last if last.startswith("i-") else ""
+
+
+def _signals(spec: Body, status: Body) -> tuple[Signal, ...]:
+    taints = ((each["key"], each.get("timeAdded")) for each in spec.get("taints") or ())
+    conditions = (
+        (each["type"], each.get("lastTransitionTime"))
+        for each in status.get("conditions") or ()
+        if each["status"] == "True"
+    )
+    return tuple(Signal(SIGNALS[name], _epoch(at)) for name, at in (*taints, *conditions) if name in SIGNALS)
+
+
+def _epoch(text: str | None) -> float:
+    return datetime.fromisoformat(text).timestamp() if text else 0.0
 
 
 def _controller(metadata: Body) -> Owner | None:

@@ -4,7 +4,10 @@ from agentapi import protocol
 from agentapi.agent.clock import Clock
 from agentapi.agent.memory import Journal
 
-KINDS = ("soft_cordon_node", "cordon_node", "uncordon_node", "drain_node")
+KINDS = (
+    "soft_cordon_node", "cordon_node", "uncordon_node", "drain_node", "evict_pod", "label_node",
+    "update_deployment", "apply_karpenter",
+)  # fmt: skip
 """All that this agent can do; no command carries code, a shell or a path."""
 
 

@@ -1,8 +1,10 @@
 """A thin client of the Kubernetes API: credentials and transport by kr8s, plain JSON in and out."""
 
+import asyncio
 import json
+import random
 import warnings
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,8 +16,15 @@ from agentapi.agent.settings import Settings
 
 Body = dict[str, Any]
 PAGE = 500
-MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
+MERGE_PATCH = "application/merge-patch+json"
+STRATEGIC_PATCH = "application/strategic-merge-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"
 _TIMEOUT = httpx.Timeout(30, connect=10)
+_TOO_MANY, _SERVER_ERROR = 429, 500
+_PAUSES = (0.2, 0.4, 0.8)
+"""On the wall, before another try of a request that the API server was too busy for."""
+_REPEATABLE = frozenset({"GET", "PATCH"})
+"""An eviction is asked for again only after its budget was looked at again."""
 WATCH_SECONDS = 300
 """On the wall: how long one watch lasts before it is opened again."""
 
@@ -35,11 +44,22 @@ class KubeUnreachable(Exception):
     """The API server did not answer."""
 
 
+def is_passing(error: Exception) -> bool:
+    """Tell whether the same request may well be answered later."""
+    if isinstance(error, KubeError):
+        return error.status == _TOO_MANY or error.status >= _SERVER_ERROR
+    return isinstance(error, KubeUnreachable)
+
+
 class Kube:
     """One API server."""
 
-    def __init__(self, api: Any) -> None:
-        self._api = api
+    def __init__(self, api: Any, may_write: Callable[[], bool] = lambda: True) -> None:
+        self._api, self._may_write = api, may_write
+
+    def while_allowed(self, may_write: Callable[[], bool]) -> "Kube":
+        """Return the same client, which asks before each write and raises KubeUnreachable when told no."""
+        return Kube(self._api, may_write)
 
     @classmethod
     async def connect(cls, settings: Settings) -> "Kube":
@@ -69,13 +89,17 @@ class Kube:
         """Return one object."""
         return await self._request("GET", path, params=params)
 
-    async def patch(self, path: str, change: Body) -> Body:
-        """Apply a JSON merge patch and return the object."""
-        return await self._request("PATCH", path, content=json.dumps(change), headers=MERGE_PATCH)
+    async def patch(self, path: str, change: Body, kind: str = MERGE_PATCH, **params: str) -> Body:
+        """Change an object by a patch of the kind and return the object."""
+        return await self._write("PATCH", path, change, headers={"Content-Type": kind}, params=params)
 
     async def create(self, path: str, body: Body) -> Body:
         """Post an object and return the answer."""
-        return await self._request("POST", path, content=json.dumps(body))
+        return await self._write("POST", path, body)
+
+    async def replace(self, path: str, body: Body) -> Body:
+        """Put an object in the place of the version that it names and return it."""
+        return await self._write("PUT", path, body)
 
     async def list(self, path: str, **params: str) -> tuple[list[Body], str]:
         """Return all objects of a collection and the resource version to watch from."""
@@ -103,7 +127,22 @@ class Kube:
                 if line:
                     yield json.loads(line)
 
+    async def _write(self, method: str, path: str, body: Body, **options: Any) -> Body:
+        if not self._may_write():
+            raise KubeUnreachable("This replica does not lead any more; it writes nothing.")
+        return await self._request(method, path, content=json.dumps(body), **options)
+
     async def _request(self, method: str, path: str, **options: Any) -> Body:
+        for pause in _PAUSES if method in _REPEATABLE else ():
+            try:
+                return await self._once(method, path, **options)
+            except KubeError as error:
+                if not is_passing(error):
+                    raise
+            await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  # jitter
+        return await self._once(method, path, **options)
+
+    async def _once(self, method: str, path: str, **options: Any) -> Body:
         async with self._call(method, path, timeout=_TIMEOUT, **options) as response:
             answer: Body = response.json()
             return answer

@@ -78,8 +78,9 @@ class SecretIdentity:
 class Journal:
     """The commands that were taken on: so that none runs twice, and none is forgotten in a crash."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, term: int = 0) -> None:
+        self._path, self._term = path, term
+        """The term is the lease's: what was taken on under another may have been done by somebody else."""
         self.taken: dict[str, protocol.Command] = {}
         """Not yet finished, by action id."""
         self.finished: dict[str, protocol.Result] = {}
@@ -88,16 +89,18 @@ class Journal:
         """Nonce → when its command expires, by the shared clock."""
 
     def load(self) -> None:
-        """Read what an earlier run left; a damaged file counts as empty."""
+        """Read what an earlier run left, of another term only the nonces; a damaged file counts as empty."""
         try:
             document = json.loads(self._path.read_text())
+            self.nonces = {str(key): float(value) for key, value in document["nonces"].items()}
+            if document.get("term", 0) != self._term:
+                return
             self.taken = {
                 each["action_id"]: protocol.parse(protocol.Command, each) for each in document["taken"]
             }
             self.finished = {
                 key: protocol.parse(protocol.Result, each) for key, each in document["finished"].items()
             }
-            self.nonces = {str(key): float(value) for key, value in document["nonces"].items()}
         except FileNotFoundError:
             return
         except (ValueError, KeyError, TypeError, AttributeError):
@@ -133,6 +136,7 @@ class Journal:
                 "taken": [protocol.dump(command) for command in self.taken.values()],
                 "finished": {key: protocol.dump(result) for key, result in self.finished.items()},
                 "nonces": self.nonces,
+                "term": self._term,
             },
         )
 

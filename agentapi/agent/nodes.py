@@ -1,5 +1,6 @@
 """Acts on one node, each after making sure that it is the node that was meant."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,8 @@ from agentapi.agent.kube import Body, Kube, KubeError
 SOFT_TAINT = {"key": "spotopt.io/consolidating", "effect": "PreferNoSchedule"}
 CORDONED_BY = "spotopt.io/cordoned-by"
 """Annotation with the action that cordoned the node, so that we lift no cordon of somebody else's."""
+_RESERVED_DOMAINS = ("kubernetes.io", "k8s.io", "eks.amazonaws.com", "karpenter.sh", "k8s.aws")
+"""Labels of these domains decide where the scheduler and the platform put things."""
 _CONFLICT, _NOT_FOUND = 409, 404
 _ATTEMPTS = 5
 
@@ -84,6 +87,19 @@ class Nodes:
                 return True
         raise Failed("conflict", f"Node {target.name} keeps changing.")
 
+    async def label(self, target: Target, labels: Mapping[str, str], remove: Iterable[str]) -> bool:
+        """Set and remove labels; tell whether that changed anything. Raises Failed for a reserved key."""
+        changes: dict[str, str | None] = {**dict.fromkeys(remove), **labels}
+        reserved = [key for key in changes if _is_reserved(key)]
+        if reserved:
+            raise Failed("reserved_label", f"The label {reserved[0]} belongs to Kubernetes or its platform.")
+        node = await self.read(target)
+        current = labels_of(node)
+        if all(current.get(key) == value for key, value in changes.items()):
+            return False
+        await self._kube.patch(_path(target), {"metadata": {"labels": changes}})
+        return True
+
     async def is_cordoned_by_us(self, target: Target) -> bool:
         """Tell whether the node is cordoned, and by a command of ours."""
         node = await self.read(target)
@@ -106,6 +122,17 @@ class Nodes:
         if annotations:
             metadata["annotations"] = annotations
         await self._kube.patch(_path(target), {"metadata": metadata, "spec": spec})
+
+
+def labels_of(node: Body) -> Mapping[str, str]:
+    """Return the node's labels."""
+    labels: Mapping[str, str] = node["metadata"].get("labels") or {}
+    return labels
+
+
+def _is_reserved(label: str) -> bool:
+    domain = label.rpartition("/")[0]
+    return any(domain == each or domain.endswith(f".{each}") for each in _RESERVED_DOMAINS)
 
 
 def _path(target: Target) -> str:

@@ -1,34 +1,50 @@
-"""The agent's life: connect, register, watch, report, obey, and leave in good order."""
+"""The agent's life: connect, be elected, register, watch, report, obey, and leave in good order."""
 
 import asyncio
 import logging
-import random
-import resource
-import time
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TypeVar
+from dataclasses import dataclass
 
 from agentapi import protocol
-from agentapi.agent import VERSION
-from agentapi.agent.backend import LONG_POLL_SECONDS, Backend, Refused, Unreachable
+from agentapi.agent.backend import Backend, Refused, Unreachable
+from agentapi.agent.claims import Claims
 from agentapi.agent.clock import Clock
 from agentapi.agent.collector import Collector
+from agentapi.agent.enrolment import Enrolment, insist
 from agentapi.agent.executor import Executor
-from agentapi.agent.guard import KINDS, Guard
+from agentapi.agent.guard import Guard
 from agentapi.agent.health import Health
-from agentapi.agent.kube import Kube, KubeError, KubeUnreachable
-from agentapi.agent.memory import FileIdentity, Identity, IdentityStore, Journal, SecretIdentity
+from agentapi.agent.heart import Heart
+from agentapi.agent.kube import Kube
+from agentapi.agent.lease import Lease
+from agentapi.agent.memory import Journal
+from agentapi.agent.metrics import exposition
+from agentapi.agent.notices import Notices
+from agentapi.agent.outbox import Outbox
+from agentapi.agent.push import Push
 from agentapi.agent.settings import Settings
 from agentapi.agent.view import View
 
 logger = logging.getLogger(__name__)
-_T = TypeVar("_T")
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
-"""On the wall, between attempts to reach the product or the API server."""
-_UNAUTHORIZED, _CONFLICT = 401, 409
 _FAREWELL_SECONDS = 8.0
+
+
+class LeaseLost(Exception):
+    """Another replica may lead now; this process has to begin anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What works together while this agent leads."""
+
+    view: View
+    collector: Collector
+    executor: Executor
+    outbox: Outbox
+    heart: Heart
+    push: Push
+    claims: Claims
 
 
 class Agent:
@@ -36,231 +52,122 @@ class Agent:
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self._settings, self._clock = settings, clock
-        self._started = clock.seconds()
-        self._superseded = False
-        self._errors: list[float] = []
         self._backend = Backend(
-            api_url=settings.api_url,
-            cluster_id=settings.cluster_id,
-            token=settings.token,
-            clock=clock,
+            api_url=settings.api_url, cluster_id=settings.cluster_id, token=settings.token, clock=clock
         )
         self._kube: Kube | None = None
-        self._view: View | None = None
-        self._collector: Collector | None = None
-        self._executor: Executor | None = None
+        self._lease: Lease | None = None
+        self._parts: _Parts | None = None
 
     @property
     def is_ready(self) -> bool:
-        """Tell whether the agent sees its cluster and has the product's ear."""
-        return (
-            self._view is not None
-            and self._view.is_live
-            and self._executor is not None
-            and not self._superseded
-            and not self._executor.is_safe_mode
-        )
+        """Tell whether the agent sees its cluster and has the product's ear, or stands by for the leader."""
+        parts = self._parts
+        if parts is None:
+            return self._lease is not None and not self._lease.is_held
+        return parts.view.is_live and not parts.heart.is_superseded and not parts.executor.is_safe_mode
 
     async def run(self) -> None:
-        """Work until cancelled, then leave in good order."""
-        health = Health(lambda: self.is_ready)
+        """Work until cancelled, then leave in good order; raise LeaseLost when another replica leads."""
+        health = Health(lambda: self.is_ready, self._metrics)
         if self._settings.health_port:
             await health.start(self._settings.health_port)
-        identity = Identity()
         try:
-            kube = self._kube = await _insist(lambda: Kube.connect(self._settings), "the Kubernetes API")
-            store = self._store(kube)
-            identity = await _insist(store.load, "the stored identity")
-            registered = await self._register(kube, store, identity)
-            await self._work(kube, identity, registered)
+            kube = self._kube = await insist(lambda: Kube.connect(self._settings), "the Kubernetes API")
+            lease = self._lease = await self._elect(kube)
+            enrolment = Enrolment(self._settings, self._backend, kube)
+            registered = await enrolment.register()
+            parts = self._parts = self._assemble(kube, enrolment, registered)
+            name = registered.cluster_name
+            logger.info("Agent %s of cluster %s is at work.", enrolment.identity.agent_id, name)
+            await self._work(parts, lease)
         finally:
             with suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(self._leave(identity)), _FAREWELL_SECONDS)
+                await asyncio.wait_for(asyncio.shield(self._leave()), _FAREWELL_SECONDS)
             await health.stop()
             await self._backend.close()
             if self._kube is not None:
                 await self._kube.close()
 
-    def _store(self, kube: Kube) -> IdentityStore:
-        if self._settings.key_secret:
-            return SecretIdentity(kube, self._settings.namespace, self._settings.key_secret)
-        return FileIdentity(self._settings.state_dir / "identity.json")
+    async def _elect(self, kube: Kube) -> Lease | None:
+        """Return the lease once this replica leads; None where there is only one."""
+        if not self._settings.replica:
+            return None
+        lease = self._lease = Lease(kube, self._settings.namespace, self._settings.replica)
+        await lease.acquire()
+        return lease
 
-    async def _register(self, kube: Kube, store: IdentityStore, identity: Identity) -> protocol.Registered:
-        """Register until the product agrees; a stored key goes before the configured token."""
-        self._backend.token = identity.key or self._settings.token
-        pause, registered = _FIRST_PAUSE, None
-        while registered is None:
-            try:
-                registered = await self._introduce(kube, identity)
-                continue
-            except Refused as error:
-                logger.error("The product refuses this agent: %s", error)  # noqa: TRY400
-                if error.status == _UNAUTHORIZED:
-                    self._try_other_token(identity)
-                pause = _LONGEST_PAUSE / 4
-            except (Unreachable, KubeError, KubeUnreachable) as error:
-                logger.warning("Cannot register yet: %s", error)
-            await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  # jitter
-            pause = min(pause * 2, _LONGEST_PAUSE)
-        await self._remember(store, identity, registered)
-        if registered.upgrade_required:
-            logger.error("The product asks for a newer agent than %s.", VERSION)
-        return registered
-
-    async def _introduce(self, kube: Kube, identity: Identity) -> protocol.Registered:
-        return await self._backend.register(
-            protocol.Registration(
-                agent_id=identity.agent_id,
-                version=VERSION,
-                k8s_version=(await kube.version())[:40],
-                node_count=len(self._view.nodes.items) if self._view else 0,
-                capabilities=KINDS,
-            )
-        )
-
-    def _try_other_token(self, identity: Identity) -> None:
-        tokens = [token for token in (identity.key, self._settings.token) if token]
-        others = [token for token in tokens if token != self._backend.token]
-        self._backend.token = others[0] if others else self._backend.token
-
-    async def _remember(
-        self, store: IdentityStore, identity: Identity, registered: protocol.Registered
-    ) -> None:
-        identity.key = registered.agent_key or self._backend.token
-        self._backend.token = identity.key
-        if not identity.signing_public_key or registered.agent_key:
-            identity.signing_public_key = registered.signing_public_key
-        elif identity.signing_public_key != registered.signing_public_key:
-            logger.error("The product's signing key changed; its commands are refused. Reinstall the agent.")
-        await _insist(lambda: store.save(identity), "the identity store")
-
-    async def _work(self, kube: Kube, identity: Identity, registered: protocol.Registered) -> None:
-        journal = Journal(self._settings.state_dir / "journal.json")
+    def _assemble(self, kube: Kube, enrolment: Enrolment, registered: protocol.Registered) -> _Parts:
+        settings, clock, backend = self._settings, self._clock, self._backend
+        agent_id, lease = enrolment.identity.agent_id, self._lease
+        journal = Journal(settings.state_dir / "journal.json", lease.term if lease else 0)
         journal.load()
-        self._view = View(kube, self._clock)
-        self._collector = Collector(
-            view=self._view,
-            backend=self._backend,
-            agent_id=identity.agent_id,
-            clock=self._clock,
-            period=self._settings.collection_seconds,
-            resync=self._settings.resync_seconds,
-        )
+        heart = Heart(backend, clock, enrolment, settings.namespace)
+        heart.learn(registered.config_version, registered.config)
+        outbox = Outbox(backend, agent_id, clock)
+        view = View(kube, clock, Notices(clock, outbox.warn).look)
+        collector = Collector(
+            view=view, backend=backend, agent_id=agent_id, clock=clock,
+            period=settings.collection_seconds, resync=settings.resync_seconds,
+        )  # fmt: skip
         guard = Guard(
-            cluster_id=self._settings.cluster_id,
-            agent_id=identity.agent_id,
-            public_key=identity.signing_public_key,
-            journal=journal,
-            clock=self._clock,
-        )
-        self._executor = Executor(
-            kube=kube,
-            backend=self._backend,
-            journal=journal,
-            guard=guard,
-            agent_id=identity.agent_id,
-            clock=self._clock,
-            show=self._collector.show,
-            dry_run=self._settings.dry_run,
-        )
-        logger.info("Agent %s of cluster %s is at work.", identity.agent_id, registered.cluster_name)
-        self._executor.resume()
+            cluster_id=settings.cluster_id, agent_id=agent_id, journal=journal, clock=clock,
+            public_key=enrolment.identity.signing_public_key,
+        )  # fmt: skip
+        executor = Executor(
+            kube=kube.while_allowed(lambda: lease.is_held) if lease else kube,
+            backend=backend, journal=journal, guard=guard, agent_id=agent_id, clock=clock,
+            show=collector.show, tell=outbox.tell, exclusions=lambda: heart.exclusions,
+            dry_run=settings.dry_run,
+        )  # fmt: skip
+        push = Push(backend)
+        claims = Claims(backend, executor, journal, heart, push)
+        return _Parts(view, collector, executor, outbox, heart, push, claims)
+
+    async def _work(self, parts: _Parts, lease: Lease | None) -> None:
+        parts.executor.resume()
+        beats = parts.heart.run(parts.view, parts.collector, parts.executor, self._settings.heartbeat_seconds)
         async with asyncio.TaskGroup() as tasks:
-            for reflector in self._view.reflectors:
+            for reflector in parts.view.reflectors:
                 tasks.create_task(reflector.run())
-            tasks.create_task(self._collector.run())
-            tasks.create_task(self._executor.report())
-            tasks.create_task(self._beat(kube, identity, registered.config_version))
-            tasks.create_task(self._obey(identity, journal))
+            for work in (
+                parts.collector.run(),
+                parts.executor.report(),
+                parts.outbox.run(),
+                parts.claims.run(),
+            ):
+                tasks.create_task(work)
+            tasks.create_task(beats)
+            if self._settings.has_websocket:
+                tasks.create_task(parts.push.run())
+            if lease is not None:
+                tasks.create_task(_hold(lease))
 
-    async def _beat(self, kube: Kube, identity: Identity, config_version: int) -> None:
-        while True:
-            try:
-                await self._backend.heartbeat(self._sign(identity, config_version))
-                self._superseded = False
-            except Refused as error:
-                await self._answer_refusal(kube, identity, error)
-            except Unreachable as error:
-                self._note(error)
-            await self._clock.sleep(self._settings.heartbeat_seconds * random.uniform(0.9, 1.0))  # noqa: S311
+    def _metrics(self) -> str:
+        parts = self._parts
+        if parts is None:
+            return ""
+        return exposition(
+            clock=self._clock, backend=self._backend, view=parts.view, collector=parts.collector,
+            executor=parts.executor, push=parts.push,
+        )  # fmt: skip
 
-    def _sign(self, identity: Identity, config_version: int) -> protocol.Heartbeat:
-        view, collector, executor = self._view, self._collector, self._executor
-        now = self._clock.seconds()
-        self._errors = [at for at in self._errors if now - at < 60]  # noqa: PLR2004  # a minute
-        return protocol.Heartbeat(
-            agent_id=identity.agent_id,
-            version=VERSION,
-            sent_at=self._clock.now(),
-            node_count=len(view.nodes.items) if view else 0,
-            uptime_seconds=max(0, int(now - self._started)),
-            memory_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-            errors_last_minute=len(self._errors),
-            last_collection_at=collector.last_collection_at if collector else None,
-            k8s_api_ok=view.is_live if view else False,
-            config_version=config_version,
-            running_actions=executor.running_actions if executor else (),
-        )
-
-    async def _answer_refusal(self, kube: Kube, identity: Identity, error: Refused) -> None:
-        self._note(error)
-        if error.status == _CONFLICT and error.code == "superseded":
-            if not self._superseded:
-                logger.error("Another agent has taken over this cluster; this one stands by.")
-            self._superseded = True
-        elif error.status == _CONFLICT:
-            with suppress(Refused, Unreachable, KubeError, KubeUnreachable):
-                await self._introduce(kube, identity)
-
-    async def _obey(self, identity: Identity, journal: Journal) -> None:
-        """Claim commands and begin them, until cancelled."""
-        pause = _FIRST_PAUSE
-        while True:
-            executor = self._executor
-            assert executor is not None  # noqa: S101  # made before this task
-            if self._superseded or executor.free_slots <= 0:
-                await asyncio.sleep(_FIRST_PAUSE)
-                continue
-            claim = protocol.Claim(
-                agent_id=identity.agent_id,
-                limit=executor.free_slots,
-                wait_seconds=LONG_POLL_SECONDS,
-                known_actions=journal.known_actions,
-            )
-            try:
-                asked_at = time.monotonic()
-                commands = await self._backend.claim(claim)
-                for command in commands:
-                    executor.accept(command)
-                pause = _FIRST_PAUSE
-                if not commands and time.monotonic() - asked_at < 1:
-                    await asyncio.sleep(_FIRST_PAUSE)
-            except (Refused, Unreachable) as error:
-                self._note(error)
-                await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  # jitter
-                pause = min(pause * 2, _LONGEST_PAUSE)
-
-    def _note(self, error: Exception) -> None:
-        logger.warning("The product: %s", error)
-        self._errors.append(self._clock.seconds())
-
-    async def _leave(self, identity: Identity) -> None:
-        if self._executor is None:
+    async def _leave(self) -> None:
+        """Break off and report; who lost the lease says nothing, for the next leader goes on."""
+        if self._parts is None:
             return
-        await self._executor.stop()
+        executor = self._parts.executor
+        if self._lease is not None and not self._lease.is_held:
+            await executor.abandon()
+            return
+        await executor.stop()
         with suppress(Unreachable, Refused):
-            await self._executor.send_results()
-            await self._backend.deregister(identity.agent_id)
+            await executor.send_results()
+            await self._backend.deregister(executor.agent_id)
+        if self._lease is not None:
+            await self._lease.give_up()
 
 
-async def _insist(attempt: Callable[[], Awaitable[_T]], what: str) -> _T:
-    """Return what the attempt returns, trying until the API server answers."""
-    pause = _FIRST_PAUSE
-    while True:
-        try:
-            return await attempt()
-        except (KubeError, KubeUnreachable) as error:
-            logger.warning("Cannot reach %s yet: %s", what, error)
-        await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  # jitter
-        pause = min(pause * 2, _LONGEST_PAUSE)
+async def _hold(lease: Lease) -> None:
+    await lease.keep()
+    raise LeaseLost

@@ -28,6 +28,9 @@ class Settings:
     collection_seconds: float = 30
     resync_seconds: float = 600
     dry_run: bool = False
+    replica: str = ""
+    """The pod's name; with it the replicas elect a leader, without it this process is the only one."""
+    has_websocket: bool = True
     health_port: int = 0
     """0 opens no port."""
     log_level: str = "INFO"
@@ -51,6 +54,8 @@ class Settings:
             heartbeat_seconds=_seconds(environment, "HEARTBEAT_INTERVAL", 30),
             collection_seconds=_seconds(environment, "COLLECTION_INTERVAL", 30),
             resync_seconds=_seconds(environment, "RESYNC_INTERVAL", 600),
+            replica=environment.get("SPOTOPT_REPLICA", ""),
+            has_websocket=environment.get("WEBSOCKET_ENABLED", "true").lower() in ("1", "true", "yes"),
             dry_run=environment.get("DRY_RUN", "").lower() in ("1", "true", "yes"),
             health_port=_port(environment),
             log_level=environment.get("LOG_LEVEL", "INFO").upper(),

@@ -1,7 +1,7 @@
 """What the agent knows of its cluster: a reflector for each collection, and usage."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,8 +26,14 @@ class Use:
 class View:
     """A living copy of the collections that matter."""
 
-    def __init__(self, kube: Kube, clock: Clock) -> None:
+    def __init__(
+        self,
+        kube: Kube,
+        clock: Clock,
+        on_node: Callable[[NodeFact | None, NodeFact | None], None] = lambda before, after: None,
+    ) -> None:
         facts = Facts()
+        self._on_node = on_node
         self.changed = asyncio.Event()
         """Set when a node joins, leaves, becomes ready or not, or is cordoned or not."""
         self.node_usage: Mapping[str, Use] = {}
@@ -91,6 +97,7 @@ class View:
         return owner
 
     def _node_changed(self, before: NodeFact | None, after: NodeFact | None) -> None:
+        self._on_node(before, after)
         if before is None or after is None or _standing(before) != _standing(after):
             self.changed.set()
 

@@ -1,15 +1,19 @@
 import asyncio
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 import pytest
 
 from agentapi.agent.drain import Drainer, DrainOrder
+from agentapi.agent.eviction import budget_obstacle
 from agentapi.agent.facts import instance_id_of
 from agentapi.agent.kube import Kube
 from agentapi.agent.nodes import CORDONED_BY, SOFT_TAINT, Failed, Nodes, Target
+from agentapi.agent.rollout import starts_before_it_stops
 from agentapi.tests.worlds import fast_world
 from simulator.fleet import Budget, Workload
-from simulator.tests.world.standin import deployment
+from simulator.kube.rbac import AGENT, RIGHTSIZING_AGENT, token_of
+from simulator.tests.world.standin import deployment, machine
 
 pytestmark = pytest.mark.asyncio
 
@@ -19,12 +23,18 @@ def daemon(name="logs"):
 
 
 @asynccontextmanager
-async def connected(world, tmp_path):
-    kube = await Kube.connect(world.settings(tmp_path))
+async def connected(world, tmp_path, user=AGENT):
+    kube = await Kube.connect(world.settings(tmp_path, kube_token=token_of(world.cluster, user)))
     try:
         yield kube
     finally:
         await kube.close()
+
+
+def add_node(world):
+    """Let another machine join: what is drained needs a place to go."""
+    at = world.clock.now()
+    world.served.world.room.launch_many([machine(900, at=at, ready_at=at + timedelta(seconds=10))])
 
 
 def target_of(world, name):
@@ -203,3 +213,170 @@ async def test_given_a_node_when_steered_around_and_released_then_its_other_tain
 
         assert world.node(target.name)["spec"]["taints"] == [other]
         assert "unschedulable" not in world.node(target.name)["spec"]
+
+
+async def test_given_a_pod_of_a_protected_namespace_when_drained_then_only_without_choice_is_it_moved(
+    tmp_path,
+):
+    """Threat Z23: what runs in kube-system is never moved for money, whoever signs the command."""
+    kept = Workload("Deployment", "kube-system", "dns", 1, 100, 128)
+    with fast_world(kept) as world:
+        target = target_of(world, world.busiest())
+
+        async with connected(world, tmp_path) as kube:
+            with pytest.raises(Failed) as failure:
+                await drain(world, kube, target)
+            assert "unschedulable" not in world.node(target.name)["spec"]
+            result = await drain(world, kube, target, is_voluntary=False)
+
+        assert failure.value.code == "protected_namespace"
+        assert result == {"evicted": 1}
+
+
+async def test_given_a_namespace_that_the_policy_excludes_when_drained_then_nothing_is_evicted(tmp_path):
+    with fast_world(deployment("web", 3)) as world:
+        target = target_of(world, world.busiest())
+
+        async with connected(world, tmp_path) as kube:
+            with pytest.raises(Failed) as failure:
+                await drain(world, kube, target, kept_namespaces=frozenset({"default"}))
+
+        assert (failure.value.code, failure.value.facts["evicted"]) == ("protected_namespace", 0)
+
+
+async def test_given_an_api_server_that_forgets_budgets_when_drained_then_the_agent_keeps_them_itself():
+    body = {
+        "metadata": {"name": "all", "generation": 1},
+        "spec": {"selector": {"matchLabels": {"app": "web"}}, "minAvailable": 1},
+        "status": {
+            "observedGeneration": 1, "disruptionsAllowed": 0, "currentHealthy": 1, "desiredHealthy": 1,
+        },
+    }  # fmt: skip
+    ready = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+    unready = {"phase": "Running", "conditions": [{"type": "Ready", "status": "False"}]}
+
+    def pod(status, app="web"):
+        return {"metadata": {"name": "p", "namespace": "default", "labels": {"app": app}}, "status": status}
+
+    stale = body | {"metadata": {"name": "all", "generation": 2}}
+    assert "needs 1 healthy pods and has 1" in budget_obstacle(pod(ready), [body])
+    assert "still being processed" in budget_obstacle(pod(ready), [stale])
+    assert budget_obstacle(pod(unready), [body]) is None
+    assert budget_obstacle(pod({"phase": "Pending"}), [body]) is None
+    assert budget_obstacle(pod(ready, "other"), [body]) is None
+    with pytest.raises(Failed) as failure:
+        budget_obstacle(pod(ready), [body, body])
+    assert failure.value.code == "several_budgets"
+
+
+async def test_given_a_two_minute_notice_when_drained_then_slow_and_important_pods_go_first(tmp_path):
+    slow = deployment("slow", 1, grace_seconds=60)
+    vital = deployment("vital", 1, priority_class="system-cluster-critical")
+    with fast_world(deployment("web", 8), slow, vital, nodes=1) as world:
+        add_node(world)
+        target = target_of(world, world.busiest())
+        asked = []
+
+        async with connected(world, tmp_path) as kube:
+            create = kube.create
+
+            async def note(path, body):
+                asked.append(body["metadata"]["name"].split("-")[0])
+                return await create(path, body)
+
+            kube.create = note
+            result = await drain(world, kube, target, seconds=120, is_rescue=True, is_voluntary=False)
+
+        assert result["evicted"] == 10
+        assert {"vital", "slow"} < set(asked[:4])
+        assert world.pods_on(target.name) == set()
+        assert world.node(target.name)["spec"]["unschedulable"] is True
+
+
+async def test_given_pods_that_would_rather_stay_when_aws_takes_the_node_then_they_leave_as_late_as_they_can(
+    tmp_path,
+):
+    protected = deployment("job", 1, annotations={"karpenter.sh/do-not-disrupt": "true"}, grace_seconds=10)
+    bare = Workload("Pod", "default", "bare", 1, 100, 128, grace_seconds=10)
+    with fast_world(protected, bare, deployment("web", 2), nodes=1) as world:
+        add_node(world)
+        target = target_of(world, world.busiest())
+        asked = {}
+
+        async with connected(world, tmp_path) as kube:
+            create, end = kube.create, world.clock.seconds() + 60
+
+            async def note(path, body):
+                asked[body["metadata"]["name"].split("-")[0]] = end - world.clock.seconds()
+                return await create(path, body)
+
+            kube.create = note
+            result = await drain(world, kube, target, seconds=60, is_rescue=True, is_voluntary=False)
+
+        assert result["evicted"] == 4
+        assert asked["web"] > 40
+        assert 10 < asked["job"] < 25
+        assert 10 < asked["bare"] < 25
+
+
+async def test_given_a_budget_that_never_allows_when_aws_takes_the_node_then_it_says_what_stayed(tmp_path):
+    with fast_world(deployment("single", 1, budget=Budget(min_available=1)), deployment("web", 2)) as world:
+        target = target_of(world, next(n for n in world.names() if "single" in str(world.pods_on(n))))
+
+        async with connected(world, tmp_path) as kube:
+            with pytest.raises(Failed) as failure:
+                await drain(world, kube, target, seconds=30, is_rescue=True, is_voluntary=False)
+
+        assert (failure.value.code, failure.value.facts["left_count"]) == ("deadline_passed", 1)
+        assert failure.value.facts["uncordoned"] is False
+        assert world.node(target.name)["spec"]["unschedulable"] is True
+
+
+async def test_given_a_single_replica_when_the_policy_allows_a_surge_then_it_moves_without_a_gap(tmp_path):
+    with fast_world(deployment("single", 1, budget=Budget(min_available=1))) as world:
+        target = target_of(world, world.busiest())
+
+        async with connected(world, tmp_path, user=RIGHTSIZING_AGENT) as kube:
+            result = await drain(world, kube, target, surges=True)
+
+        assert result == {"evicted": 0, "rolled": 1}
+        assert world.pods_on(target.name) == set()
+        with world.served.control() as control:
+            record = control.get("/availability").json()["clusters"]["test"]
+        assert (record["pdb_violations"], record["evictions"]) == ([], 0)
+        [single] = world.body("/apis/apps/v1/deployments")["items"]
+        assert (single["spec"]["replicas"], single["status"]["readyReplicas"]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, True),
+        ({"replicas": 2}, False),
+        ({"paused": True}, False),
+        ({"strategy": {"type": "Recreate"}}, False),
+        ({"strategy": {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}}, False),
+        ({"strategy": {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}}, True),
+        ({"strategy": {"rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "100%"}}}, False),
+    ],
+)
+async def test_given_a_deployment_when_asked_then_only_one_that_starts_before_it_stops_is_rolled(
+    change, expected
+):
+    assert starts_before_it_stops({"spec": {"replicas": 1} | change}) is expected
+
+
+async def test_given_a_busy_api_server_when_drained_then_it_goes_on_and_leaves_nothing_behind(tmp_path):
+    with fast_world(deployment("web", 6, budget=Budget(max_unavailable=1))) as world:
+        target = target_of(world, world.busiest())
+
+        async with connected(world, tmp_path) as kube:
+            with world.served.control() as control:
+                control.post("/faults", json={"kube": {"error_rate": 0.25, "codes": [429, 500, 503]}})
+            await drain(world, kube, target)
+            with world.served.control() as control:
+                control.post("/faults", json={"kube": {"error_rate": 0.0}})
+                record = control.get("/availability").json()["clusters"]["test"]
+
+        assert world.pods_on(target.name) == set()
+        assert record["pdb_violations"] == []

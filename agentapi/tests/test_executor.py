@@ -45,13 +45,14 @@ class Bench:
     """An executor over a living cluster."""
 
     def __init__(self, world, kube, tmp_path, **options):
+        self.kube = kube
         self.world, self.product, self.journal = (
             world,
             Product(world.clock),
             Journal(tmp_path / "journal.json"),
         )
         self.journal.load()
-        self.shown = []
+        self.shown, self.told = [], []
         guard = Guard(
             cluster_id=CLUSTER,
             agent_id=AGENT,
@@ -67,6 +68,7 @@ class Bench:
             agent_id=AGENT,
             clock=world.clock,
             show=self._show,
+            tell=lambda *event: self.told.append(event),
             **options,
         )
 
@@ -153,7 +155,7 @@ async def test_given_a_forged_command_when_accepted_then_nothing_is_done_and_it_
         ({"action_type": "delete_node"}, "unknown_action"),
         ({"payload": {}}, "invalid_payload"),
         ({"payload": {"node_name": "../pods", "instance_id": "i-1"}}, "invalid_payload"),
-        ({"payload": {"node_name": "gone", "instance_id": "i-1"}}, "node_gone"),
+        ({"payload": {"node_name": "gone", "instance_id": "i-0123456789abcdef0"}}, "node_gone"),
     ],
 )
 async def test_given_a_signed_command_that_is_not_for_here_and_now_when_accepted_then_it_is_refused(
@@ -181,7 +183,7 @@ async def test_given_a_restart_when_an_old_command_is_replayed_then_it_is_refuse
     async with bench(tmp_path) as it:
         command = it.command("uncordon_node")
         await it.carry_out(command)
-        restarted = Bench(it.world, it.executor._kube, tmp_path)
+        restarted = Bench(it.world, it.kube, tmp_path)
 
         assert restarted.executor._guard.refusal(command)[0] == "replayed"
 
@@ -190,7 +192,7 @@ async def test_given_a_crash_in_a_drain_when_restarted_then_the_drain_is_finishe
     async with bench(tmp_path) as it:
         command = it.command("drain_node")
         it.journal.take(command, it.world.clock.seconds())
-        restarted = Bench(it.world, it.executor._kube, tmp_path)
+        restarted = Bench(it.world, it.kube, tmp_path)
 
         restarted.executor.resume()
         while restarted.executor.running_actions:
@@ -209,7 +211,7 @@ async def test_given_a_crash_when_restarted_after_the_end_then_the_node_is_relea
         await it.carry_out(cordon)
         late = it.command("drain_node", lifetime=timedelta(seconds=-1))
         it.journal.take(late, it.world.clock.seconds())
-        restarted = Bench(it.world, it.executor._kube, tmp_path)
+        restarted = Bench(it.world, it.kube, tmp_path)
 
         restarted.executor.resume()
         while restarted.executor.running_actions:
@@ -277,7 +279,7 @@ async def test_given_a_product_that_is_away_when_done_then_the_result_waits_for_
         it.product.away = True
         with pytest.raises(Unreachable):
             await it.carry_out(it.command())
-        restarted = Bench(it.world, it.executor._kube, tmp_path)
+        restarted = Bench(it.world, it.kube, tmp_path)
 
         await restarted.executor.send_results()
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from django.db import connection
 
-from agentapi.agent import program
+from agentapi.agent import claims
 from agentapi.agent.program import Agent
 from agentapi.models import AgentAction, AgentInstance, APIKey
 from agentapi.services.waiting import in_database
@@ -33,7 +33,7 @@ def world():
 def no_lingering(monkeypatch):
     """Let no poll and no connection of the server's threads outlive the test."""
     monkeypatch.setitem(connection.settings_dict, "CONN_MAX_AGE", 0)
-    monkeypatch.setattr(program, "LONG_POLL_SECONDS", 1)
+    monkeypatch.setattr(claims, "LONG_POLL_SECONDS", 1)
     yield
     time.sleep(1.5)
 

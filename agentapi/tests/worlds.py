@@ -53,9 +53,11 @@ class FastWorld:
             if pod["metadata"].get("ownerReferences", [{"kind": ""}])[0]["kind"] != "DaemonSet"
         }
 
+    def names(self) -> list[str]:
+        return [node["metadata"]["name"] for node in self.body("/api/v1/nodes")["items"]]
+
     def busiest(self) -> str:
-        names = [node["metadata"]["name"] for node in self.body("/api/v1/nodes")["items"]]
-        return max(sorted(names), key=lambda name: len(self.pods_on(name)))
+        return max(sorted(self.names()), key=lambda name: len(self.pods_on(name)))
 
 
 @contextmanager

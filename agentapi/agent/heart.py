@@ -1,0 +1,86 @@
+"""Beat: say that the agent lives, and hear what changed for it."""
+
+import logging
+import random
+import resource
+from collections import deque
+from collections.abc import Mapping
+from contextlib import suppress
+
+from agentapi import protocol
+from agentapi.agent import VERSION
+from agentapi.agent.backend import Backend, Refused, Unreachable
+from agentapi.agent.clock import Clock
+from agentapi.agent.collector import Collector
+from agentapi.agent.enrolment import Enrolment
+from agentapi.agent.executor import Executor
+from agentapi.agent.kube import KubeError, KubeUnreachable
+from agentapi.agent.rules import Exclusions
+from agentapi.agent.view import View
+
+logger = logging.getLogger(__name__)
+
+_CONFLICT = 409
+_MINUTE = 60.0
+
+
+class Heart:
+    """Heartbeats, and what their answers say: the policy's exclusions, and who leads."""
+
+    def __init__(self, backend: Backend, clock: Clock, enrolment: Enrolment, own_namespace: str) -> None:
+        self._backend, self._clock, self._enrolment = backend, clock, enrolment
+        self._own_namespace, self._started = own_namespace, clock.seconds()
+        self._errors: deque[float] = deque(maxlen=1000)
+        self.exclusions = Exclusions()
+        self.is_superseded = False
+
+    def learn(self, version: int, config: Mapping[str, object]) -> None:
+        """Take over the exclusions of a policy slice."""
+        self.exclusions = Exclusions.from_config(version, config, own_namespace=self._own_namespace)
+
+    def note(self, error: Exception) -> None:
+        """Count an error of the road to the product."""
+        logger.warning("The product: %s", error)
+        self._errors.append(self._clock.seconds())
+
+    async def run(self, view: View, collector: Collector, executor: Executor, seconds: float) -> None:
+        """Beat every so many seconds of the shared clock until cancelled."""
+        while True:
+            try:
+                answer = await self._backend.heartbeat(self._sign(view, collector, executor))
+                self.is_superseded = False
+                if answer.config is not None:
+                    self.learn(answer.config_version, answer.config)
+            except Refused as error:
+                await self._answer_refusal(error, view)
+            except Unreachable as error:
+                self.note(error)
+            await self._clock.sleep(seconds * random.uniform(0.9, 1.0))  # noqa: S311  # jitter
+
+    def _sign(self, view: View, collector: Collector, executor: Executor) -> protocol.Heartbeat:
+        now = self._clock.seconds()
+        while self._errors and now - self._errors[0] >= _MINUTE:
+            self._errors.popleft()
+        return protocol.Heartbeat(
+            agent_id=self._enrolment.identity.agent_id,
+            version=VERSION,
+            sent_at=self._clock.now(),
+            node_count=len(view.nodes.items),
+            uptime_seconds=max(0, int(now - self._started)),
+            memory_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+            errors_last_minute=len(self._errors),
+            last_collection_at=collector.last_collection_at,
+            k8s_api_ok=view.is_live,
+            config_version=self.exclusions.version,
+            running_actions=executor.running_actions,
+        )
+
+    async def _answer_refusal(self, error: Refused, view: View) -> None:
+        self.note(error)
+        if error.status == _CONFLICT and error.code == "superseded":
+            if not self.is_superseded:
+                logger.error("Another agent has taken over this cluster; this one stands by.")
+            self.is_superseded = True
+        elif error.status == _CONFLICT:
+            with suppress(Refused, Unreachable, KubeError, KubeUnreachable):  # the next beat asks again
+                await self._enrolment.introduce(node_count=len(view.nodes.items))
