@@ -1,0 +1,141 @@
+"""Solves a packing problem: column generation, whole nodes, local search, and a proof."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from policies.domain.model import FloatArray, IntArray
+from policies.domain.solver.certificate import certify
+from policies.domain.solver.duality import cheapest_spread
+from policies.domain.solver.generation import Generator
+from policies.domain.solver.master import Master, Relaxed
+from policies.domain.solver.nodes import Node, worth_of
+from policies.domain.solver.problem import Answer, Binding, Infeasible, Problem, Unplaced
+from policies.domain.solver.reduction import Model, expand, reduce
+from policies.domain.solver.rounding import dive
+from policies.domain.solver.search import improve, keep_rules
+
+Clock = Callable[[], float]
+"""Seconds on any scale that only grows, such as ``time.perf_counter``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How much work a solution is worth; the work decides, and ``seconds`` only guards against more."""
+
+    seconds: float = 1.0
+    """After this, no new pattern is sought and no node set repacked."""
+    rounds: int = 50
+    """Rounds of column generation for the whole problem."""
+    tolerance: float = 1e-3
+    """Relative distance of linear program and estimated bound that is near enough."""
+    searches: int = 8
+    """Rounds of local search on whole nodes."""
+    proof_seconds: float = 0.0
+    """Time for the proof of the bound; with 0, the bound is that of a single look."""
+    proof_tolerance: float = 1e-3
+
+
+def solve(problem: Problem, clock: Clock, effort: Effort = Effort(), seed: int = 0) -> Answer:
+    """Return the cheapest node set found for the pods, with a proven lower bound.
+
+    Pods that no allowed node set holds are in ``unplaced`` with what is in the way. Raises Infeasible when a
+    rule on nodes cannot be kept. The same problem, effort and seed give the same answer unless the time
+    runs out.
+    """
+    return _Run(problem, clock, effort, seed).answer()
+
+
+class _Run:
+    """One solution of one problem."""
+
+    def __init__(self, problem: Problem, clock: Clock, effort: Effort, seed: int) -> None:
+        self._started = clock()
+        self._clock, self._effort = clock, effort
+        self._chance = np.random.default_rng(seed)
+        self._problem, self._model = problem, reduce(problem)
+        self._trail: list[tuple[float, float]] = []
+
+    def answer(self) -> Answer:
+        model = self._model
+        if not model.rows:
+            return Answer((), 0.0, 0.0, model.unplaced)
+        master = Master(model)
+        generator = Generator(model, master, self._chance)
+        demand = np.minimum(model.row_most, np.ceil(_level(model) + 1e-6))
+        generator.start(demand)
+        relaxed = generator.run(demand, self._effort.rounds, self._effort.tolerance, self._late)
+        root = Master(model)
+        nodes, missing = self._whole(master, generator, relaxed)
+        found = self._elapsed()
+        columns = expand(model, [(kind, pods, 1) for kind, pods in nodes])
+        cost = float(sum(self._problem.prices[column.kind] * column.copies for column in columns))
+        bound = self._bound(root, generator, master, demand)
+        return Answer(
+            columns=columns,
+            cost=cost,
+            bound=min(bound, cost) if not missing.any() else 0.0,
+            unplaced=(*model.unplaced, *_unplaced(model, missing)),
+            first_seconds=found,
+            certified_seconds=self._elapsed(),
+            trail=tuple(self._trail),
+        )
+
+    def _whole(self, master: Master, generator: Generator, relaxed: Relaxed) -> tuple[list[Node], IntArray]:
+        """Return whole nodes for all pods, and pods by row that found none."""
+        model = self._model
+        demand = cheapest_spread(model, relaxed.values, relaxed.demand).astype(np.int64)
+        centre, attraction = generator.centre, generator.attraction.copy()
+        nodes, missing = dive(master, generator, demand, chance=self._chance, expired=self._late)
+        generator.centre, generator.attraction = centre, attraction
+        nodes = self._allowed(nodes)
+        self._note(nodes)
+        worth = worth_of(model, centre.values, attraction)
+        nodes = improve(
+            model, worth, nodes, rounds=self._effort.searches, chance=self._chance, expired=self._late
+        )
+        self._note(nodes)
+        return nodes, missing
+
+    def _allowed(self, nodes: Sequence[Node]) -> list[Node]:
+        kept, broken = keep_rules(self._model, nodes)
+        if broken:
+            raise Infeasible(Binding.RULES, broken[0])
+        return kept
+
+    def _bound(self, root: Master, generator: Generator, master: Master, demand: FloatArray) -> float:
+        """Return the proven bound, from a fresh program that has all patterns found so far."""
+        root.add(master.kinds, master.pods)
+        generator.master = root
+        deadline = self._clock() + self._effort.proof_seconds
+        return certify(
+            self._model, generator, demand, self._effort.proof_tolerance, lambda: self._clock() >= deadline
+        )
+
+    def _note(self, nodes: Sequence[Node]) -> None:
+        self._trail.append((self._elapsed(), float(sum(self._model.prices[kind] for kind, _ in nodes))))
+
+    def _late(self) -> bool:
+        return self._elapsed() >= self._effort.seconds
+
+    def _elapsed(self) -> float:
+        return self._clock() - self._started
+
+
+def _level(model: Model) -> FloatArray:
+    """Return I: pods by row when zones share alike."""
+    zones = np.maximum(np.bincount(model.row_shape), 1)[model.row_shape]
+    answer: FloatArray = model.counts[model.row_shape] / zones
+    return answer
+
+
+def _unplaced(model: Model, missing: IntArray) -> list[Unplaced]:
+    answer = []
+    for row in np.flatnonzero(missing).tolist():
+        group, zone = int(model.row_shape[row]), int(model.row_zone[row])
+        binding, detail = (Binding.LIMITS, "every node that would hold the pod is used up")
+        if zone >= 0:
+            binding, detail = (Binding.ZONE_SPREAD, f"zone {zone} has no room for its part")
+        answer.append(Unplaced(model.members[group][0], int(missing[row]), binding, detail))
+    return answer
