@@ -6,7 +6,7 @@ from celery import shared_task
 
 from clusters.models import Cluster
 from policies.models import OptimizationJob, Plan, WhatIf
-from policies.services import comparison, execution, jobs, planning
+from policies.services import answering, comparison, execution, jobs, planning
 from spotopt.core.errors import SpotOptError
 from spotopt.core.queue import enqueue
 from spotopt.core.tasks import PlatformTask, TenantTask
@@ -88,3 +88,18 @@ def approve_automatically(*, organization_id: str, plan_id: str) -> str:
         return execution.approve_automatically(plan_id=UUID(plan_id)).status
     except SpotOptError as refusal:
         return refusal.detail
+
+
+@shared_task(base=PlatformTask, name="policies.answer_all_interruptions")
+def answer_all_interruptions() -> int:
+    """Find the organizations with notices that are not over."""
+    organization_ids = answering.undecided_organizations()
+    for organization_id in organization_ids:
+        enqueue("policies.answer_interruptions", organization_id=organization_id)
+    return len(organization_ids)
+
+
+@shared_task(base=TenantTask, name="policies.answer_interruptions")
+def answer_interruptions(*, organization_id: str) -> int:
+    """Launch what replaces the organization's interrupted nodes."""
+    return answering.answer_interruptions()

@@ -35,6 +35,7 @@ def record_launch(*, action: Action, found: FoundInstance) -> Instance:
         account_id=cluster.account_id,
         instance_id=found.instance_id,
         defaults={
+            **_booking(action, found),
             "organization_id": cluster.organization_id,
             "cluster": cluster,
             "node_group": group,
@@ -49,12 +50,30 @@ def record_launch(*, action: Action, found: FoundInstance) -> Instance:
             "price": quote.usd_per_hour if quote else None,
             "launched_at": found.launched_at,
             "launch_action_id": action.pk,
-            "changed_by_plan_id": action.plan_id,
-            "requests_baseline_millis": requested_cpu_millis(cluster.pk),
             "last_seen_at": utcnow(),
         },
     )
     return row
+
+
+def _booking(action: Action, found: FoundInstance) -> dict[str, object]:
+    """Return under which plan the instance's hours are booked, and against which load.
+
+    What replaces a node that AWS took goes on where that node stood: under its plan when a plan had launched
+    it, else not at all, since the customer's own group would have launched as much.
+    """
+    replaced = Instance.objects.filter(
+        account_id=action.cluster.account_id, instance_id=action.params.get("replaces", "")
+    ).first()
+    if replaced is None:
+        load = requested_cpu_millis(action.cluster_id)
+        return {"changed_by_plan_id": action.plan_id, "requests_baseline_millis": load}
+    is_ours = replaced.launch_action_id is not None
+    return {
+        "changed_by_plan_id": replaced.changed_by_plan_id if is_ours else None,
+        "requests_baseline_millis": replaced.requests_baseline_millis if is_ours else None,
+        "booking_ended_at": replaced.booking_ended_at if is_ours else found.launched_at,
+    }
 
 
 @transaction.atomic

@@ -49,6 +49,7 @@ class Provisioning:
     on_demand_base: int = whole(0, least=0, most=1_000)
     fallback_on_demand: bool = switch(default=True)
     spot_reversion_minutes: int = whole(60, least=30, most=1_440)
+    on_rebalance: str = one_of("watch", "replace")
     diversification: bool = switch(default=True)
     max_price_per_hour: Decimal | None = money(None)  # noqa: RUF009  # it is a dataclasses.field
     max_pool_risk: float = number(0.5, least=0, most=1)

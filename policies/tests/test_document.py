@@ -38,6 +38,7 @@ SCORES = {
 }
 CHOICES = {
     "provisioning.strategy": ["capacity_optimized", "lowest_price", "balanced"],
+    "provisioning.on_rebalance": ["watch", "replace"],
     "binpack.method": ["delete_empty", "replace_and_move"],
     "rightsizing.mode": ["recommend", "off", "auto"],
     "spot_affinity.default": ["prefer", "force", "none"],

@@ -254,6 +254,7 @@ CELERY_BEAT_SCHEDULE = {
     "sample clusters": {"task": "clusters.sample_clusters", "schedule": every(300)},
     "refresh spot prices": {"task": "clusters.refresh_spot_prices", "schedule": every(300)},
     "move plans on": {"task": "policies.advance_plans", "schedule": every(2)},
+    "answer interruptions": {"task": "policies.answer_all_interruptions", "schedule": every(2)},
     "run queued optimizations": {"task": "policies.run_queued_jobs", "schedule": every(10)},
     "keep proposals fresh": {"task": "policies.refresh_proposals", "schedule": every(30)},
     "announce unannounced events": {"task": "audit.announce_events", "schedule": every(10)},
