@@ -30,6 +30,7 @@ from agentapi.serializers import (
     wire,
 )
 from agentapi.services import delivery, installation, keys, presence, reports, waiting
+from agentapi.services.waiting import Woken
 from spotopt.core.errors import SpotOptError
 from spotopt.core.problems import problem_handler
 from spotopt.core.tenancy import tenant
@@ -115,7 +116,10 @@ class Events(AgentView):
         """Answer with how many of the events were new."""
         events = wire(protocol.Events, request.data)
         stored = reports.store_events(
-            organization_id=self.agent.organization_id, cluster_id=cluster_id, events=events
+            organization_id=self.agent.organization_id,
+            cluster_id=cluster_id,
+            events=events,
+            actor=self.agent.actor,
         )
         return Response({"stored": stored, "duplicates": len(events.events) - stored})
 
@@ -170,7 +174,11 @@ async def claim_actions(request: HttpRequest, cluster_id: UUID) -> HttpResponse:
         )
         with tenant(identity.organization_id):
             commands = await waiting.in_database(delivery.claim, cluster_id=cluster_id, request=claim)
-            if not commands and await waiting.waiting_room().wait(cluster_id, claim.wait_seconds):
+            woken = Woken.BY_TIME
+            if not commands:
+                room = waiting.waiting_room()
+                woken = await room.wait(cluster_id, identity.key.pk, claim.wait_seconds)
+            if woken is not Woken.BY_TIME:
                 await waiting.in_database(_identify_agent, request, cluster_id)  # not revoked meanwhile
                 commands = await waiting.in_database(delivery.claim, cluster_id=cluster_id, request=claim)
     except (SpotOptError, APIException) as error:

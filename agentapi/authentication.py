@@ -67,7 +67,19 @@ class AgentKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped
 
 def identify(request: HttpRequest, cluster_id: UUID) -> AgentIdentity:
     """Return who calls for the cluster; raise NotAuthenticated, or Forbidden for another cluster's key."""
-    scheme, _, token = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
+    return identify_caller(
+        request.META.get("HTTP_AUTHORIZATION", ""),
+        cluster_id,
+        address=request.META.get("REMOTE_ADDR") or None,
+        user_agent=request.META.get("HTTP_USER_AGENT", ""),
+    )
+
+
+def identify_caller(
+    authorization: str, cluster_id: UUID, *, address: str | None = None, user_agent: str = ""
+) -> AgentIdentity:
+    """Return whom an ``Authorization`` header stands for; raise as ``identify`` does."""
+    scheme, _, token = authorization.partition(" ")
     if scheme != "Bearer" or not token.startswith(keys.PREFIX):
         raise NotAuthenticated("Send the cluster's key: Authorization: Bearer so_….", code="key_missing")
     key = keys.find_key(token)
@@ -80,7 +92,7 @@ def identify(request: HttpRequest, cluster_id: UUID) -> AgentIdentity:
         organization_id=key.organization_id,
         label=f"Agent of {key.cluster.name}",
         id=str(key.pk),
-        ip_address=request.META.get("REMOTE_ADDR") or None,
-        user_agent=request.META.get("HTTP_USER_AGENT", "")[:512],
+        ip_address=address,
+        user_agent=user_agent[:512],
     )
     return AgentIdentity(key, actor)

@@ -1,6 +1,7 @@
 """ASGI entry point: pages and API over HTTP, live updates over websockets."""
 
 import os
+from typing import Any
 
 from django.core.asgi import get_asgi_application
 
@@ -11,11 +12,15 @@ from channels.auth import AuthMiddlewareStack  # noqa: E402  # apps must be load
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
 
-from spotopt.routing import websocket_urlpatterns  # noqa: E402
+from spotopt.routing import agent_websocket_urlpatterns, websocket_urlpatterns  # noqa: E402
 
-application = ProtocolTypeRouter(
-    {
-        "http": django_application,
-        "websocket": AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
-    }
-)
+_pages = AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns)))
+_agents = URLRouter(agent_websocket_urlpatterns)
+
+
+async def _websocket(scope: Any, receive: Any, send: Any) -> None:
+    """Serve the sockets of agents, which have no origin, and those of pages, which must have ours."""
+    await (_agents if scope["path"].startswith("/ws/agent/") else _pages)(scope, receive, send)
+
+
+application = ProtocolTypeRouter({"http": django_application, "websocket": _websocket})

@@ -1,5 +1,6 @@
 """Credentials of clusters: issued once, kept as digests, exchanged, rotated and revoked."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -18,6 +19,7 @@ from spotopt.core.errors import Conflict, NotAuthenticated, NotFound
 PREFIX = "so_"
 BOOTSTRAP_LIFETIME = timedelta(hours=24)
 ROTATION_OVERLAP = timedelta(hours=24)
+SERVED_ORGANIZATIONS = ("trial", "active")
 _TOUCH_AFTER = timedelta(minutes=1)
 
 
@@ -129,9 +131,19 @@ def find_key(token: str) -> APIKey:
         raise NotAuthenticated("This key has expired.", code="key_expired")
     if key.used_at is not None:
         raise NotAuthenticated("This key was used already. Issue a new one.", code="key_used")
-    if key.organization.status not in ("trial", "active"):
+    if key.organization.status not in SERVED_ORGANIZATIONS:
         raise NotAuthenticated("The organization of this key is suspended.", code="organization_suspended")
     return key
+
+
+def stopped_keys(key_ids: Collection[UUID]) -> set[UUID]:
+    """Return which of the keys, of any organization, open nothing any more."""
+    unspent = Q(revoked_at__isnull=True, used_at__isnull=True)
+    current = Q(expires_at__isnull=True) | Q(expires_at__gt=utcnow())
+    good = APIKey.unscoped.filter(
+        unspent, current, pk__in=key_ids, organization__status__in=SERVED_ORGANIZATIONS
+    )
+    return set(key_ids) - set(good.values_list("pk", flat=True))
 
 
 def touch(key: APIKey) -> None:

@@ -3,17 +3,23 @@
 from datetime import timedelta
 from uuid import UUID
 
+from django.db import transaction
+
 from agentapi import protocol
 from agentapi.services import presence
+from audit.services import Subject, record
 from clusters.domain.interruptions import Kind, Notice
 from clusters.domain.reports import InventoryReport, NodeState, WorkloadState
 from clusters.models import ClusterEvent
 from clusters.services import interruptions, inventory
+from spotopt.core.actor import Actor
 from spotopt.core.clock import utcnow
 from spotopt.core.errors import InvalidInput
 from spotopt.core.live import announce
 
 MAX_EVENTS = 100
+REFUSED = "command_refused"
+"""The event by which an agent tells that it did not trust a command."""
 _CLOCK_TOLERANCE = timedelta(minutes=5)
 
 
@@ -28,8 +34,12 @@ def store_snapshot(*, cluster_id: UUID, snapshot: protocol.Snapshot) -> protocol
     )
 
 
-def store_events(*, organization_id: UUID, cluster_id: UUID, events: protocol.Events) -> int:
-    """Store events that are new and return how many were; the same event twice is stored once."""
+@transaction.atomic
+def store_events(*, organization_id: UUID, cluster_id: UUID, events: protocol.Events, actor: Actor) -> int:
+    """Store events that are new and return how many were; the same event twice is stored once.
+
+    A command that the agent refused goes on the record: somebody may have forged it.
+    """
     presence.require_leader(cluster_id=cluster_id, agent_id=events.agent_id)
     if len(events.events) > MAX_EVENTS:
         problem = f"must hold at most {MAX_EVENTS} events"
@@ -51,7 +61,26 @@ def store_events(*, organization_id: UUID, cluster_id: UUID, events: protocol.Ev
     known = set(before.values_list("event_id", flat=True))
     ClusterEvent.objects.bulk_create(rows, ignore_conflicts=True)
     announce(organization_id=organization_id, topic="cluster", cluster_id=str(cluster_id))
-    return len({row.event_id for row in rows} - known)
+    fresh = {row.event_id: row for row in rows if row.event_id not in known}
+    for row in fresh.values():
+        if row.event_type == REFUSED:
+            _record_refusal(row, actor)
+    return len(fresh)
+
+
+def _record_refusal(event: ClusterEvent, actor: Actor) -> None:
+    said = {name: str(event.payload.get(name, ""))[:100] for name in ("action_id", "action_type", "code")}
+    cluster = event.cluster
+    record(
+        actor=actor,
+        event="agentapi.command.refused",
+        sentence=f"The agent of {cluster.name} refused a command: {said['code']} ({said['action_type']})",
+        subject=Subject("agent", str(cluster.pk), cluster.name),
+        outcome="denied",
+        account_id=cluster.account_id,
+        cluster_id=cluster.pk,
+        after=said,
+    )
 
 
 def store_notices(*, cluster_id: UUID, told: protocol.Interruptions) -> protocol.InterruptionsAnswer:

@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from enum import Enum
 from typing import ParamSpec, TypeVar
 from uuid import UUID
 from weakref import WeakKeyDictionary
@@ -11,6 +12,7 @@ from weakref import WeakKeyDictionary
 from asgiref.sync import sync_to_async
 from django.db import DatabaseError, close_old_connections
 
+from agentapi.services import keys
 from clusters.models import Action
 from spotopt.core.clock import utcnow
 
@@ -18,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 BEAT_SECONDS = 0.25
 """On the wall: how long new work waits at most before it is noticed."""
+BEATS_PER_KEY_CHECK = 8
+"""Every so many beats the keys of those who wait are looked at: a revoked one waits two seconds at most."""
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -37,44 +41,69 @@ async def in_database(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.k
     return await sync_to_async(run, thread_sensitive=False, executor=_threads)()
 
 
+class Woken(Enum):
+    """Why a wait is over."""
+
+    BY_WORK = "work"
+    BY_REVOCATION = "revocation"
+    BY_TIME = "time"
+
+
+Bell = asyncio.Future[Woken]
+
+
 class WaitingRoom:
     """Wakes those who wait for a cluster's actions; costs one query a beat, however many wait."""
 
     def __init__(self) -> None:
-        self._waiting: dict[UUID, set[asyncio.Event]] = {}
+        self._by_cluster: dict[UUID, set[Bell]] = {}
+        self._by_key: dict[UUID, set[Bell]] = {}
         self._beat: asyncio.Task[None] | None = None
 
-    async def wait(self, cluster_id: UUID, seconds: float) -> bool:
-        """Return True as soon as an action waits for the cluster's agent, False after ``seconds``."""
-        bell = asyncio.Event()
-        self._waiting.setdefault(cluster_id, set()).add(bell)
+    async def wait(self, cluster_id: UUID, key_id: UUID, seconds: float) -> Woken:
+        """Return as soon as an action waits for the cluster's agent, or its key stops, or time is over."""
+        loop = asyncio.get_running_loop()
+        bell: Bell = loop.create_future()
+        self._by_cluster.setdefault(cluster_id, set()).add(bell)
+        self._by_key.setdefault(key_id, set()).add(bell)
         if self._beat is None or self._beat.done():
-            self._beat = asyncio.get_running_loop().create_task(self._ring())
+            self._beat = loop.create_task(self._ring())
         try:
-            await asyncio.wait_for(bell.wait(), seconds)
+            return await asyncio.wait_for(bell, seconds)
         except TimeoutError:
-            return False
+            return Woken.BY_TIME
         finally:
-            self._leave(cluster_id, bell)
-        return True
-
-    def _leave(self, cluster_id: UUID, bell: asyncio.Event) -> None:
-        bells = self._waiting[cluster_id]
-        bells.discard(bell)
-        if not bells:
-            del self._waiting[cluster_id]
+            _leave(self._by_cluster, cluster_id, bell)
+            _leave(self._by_key, key_id, bell)
 
     async def _ring(self) -> None:
-        while self._waiting:
+        beat = 0
+        while self._by_cluster:
             await asyncio.sleep(BEAT_SECONDS)
+            beat += 1
             try:
-                ready = await in_database(_with_work, list(self._waiting))
+                ready = await in_database(_with_work, list(self._by_cluster))
+                due = beat % BEATS_PER_KEY_CHECK == 0
+                stopped = await in_database(keys.stopped_keys, list(self._by_key)) if due else set()
             except DatabaseError:
                 logger.warning("Database unreachable; waiting agents keep waiting.")
                 continue
+            for key_id in stopped:
+                _wake(self._by_key.get(key_id, ()), Woken.BY_REVOCATION)
             for cluster_id in ready:
-                for bell in self._waiting.get(cluster_id, ()):
-                    bell.set()
+                _wake(self._by_cluster.get(cluster_id, ()), Woken.BY_WORK)
+
+
+def _wake(bells: Iterable[Bell], reason: Woken) -> None:
+    for bell in bells:
+        if not bell.done():
+            bell.set_result(reason)
+
+
+def _leave(rooms: dict[UUID, set[Bell]], place: UUID, bell: Bell) -> None:
+    rooms[place].discard(bell)
+    if not rooms[place]:
+        del rooms[place]
 
 
 def _with_work(cluster_ids: list[UUID]) -> set[UUID]:

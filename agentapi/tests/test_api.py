@@ -195,6 +195,22 @@ def test_given_events_when_sent_twice_then_they_are_stored_once(cluster, registe
         assert ClusterEvent.objects.count() == 2
 
 
+def test_given_a_command_that_the_agent_refused_when_it_tells_then_it_is_on_the_record_once(
+    cluster, registered, speak
+):
+    """Threat Z10: a forged command is not only refused, somebody hears of it."""
+    payload = {"action_id": "a", "action_type": "drain_node", "code": "bad_signature"}
+    event = {"event_id": "e-1", "event_type": "command_refused", "occurred_at": protocol.instant(utcnow())}
+    document = {"agent_id": AGENT_ID, "events": [event | {"payload": payload}]}
+
+    for _ in range(2):
+        assert speak(cluster.pk, "events", document, registered).status_code == 200
+
+    [row] = AuditLog.unscoped.filter(event="agentapi.command.refused")
+    assert (row.outcome, row.after) == ("denied", payload)
+    assert row.sentence == "The agent of prod refused a command: bad_signature (drain_node)"
+
+
 def test_given_more_than_100_events_when_sent_then_400_and_none_is_stored(cluster, registered, speak):
     now = protocol.instant(utcnow())
     events = [{"event_id": str(n), "event_type": "x", "occurred_at": now} for n in range(101)]

@@ -304,6 +304,20 @@ async def test_given_a_waiting_agent_when_its_key_is_revoked_then_it_gets_nothin
 
 
 @waiting_test
+async def test_given_a_waiting_agent_when_its_key_is_revoked_then_it_hears_so_within_five_seconds(
+    cluster, agent
+):
+    """Threat Z08: a stolen key stops at once, also for a request that hangs."""
+    polling = asyncio.ensure_future(poll(cluster, agent, wait_seconds=30))
+    await asyncio.sleep(0.5)
+
+    await waiting.in_database(APIKey.unscoped.update, revoked_at=utcnow())
+    answer = await asyncio.wait_for(polling, 5)
+
+    assert (answer.status_code, json.loads(answer.content)["code"]) == (401, "key_revoked")
+
+
+@waiting_test
 @pytest.mark.parametrize(
     ("document", "token", "status"),
     [({}, "so_unknown", 401), ({"limit": 0}, None, 400), ({"wait_seconds": 31}, None, 400)],
