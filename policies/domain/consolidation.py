@@ -57,10 +57,23 @@ def headroom_shares(rules: Rules) -> tuple[float, float]:
 
 
 class Mover:
-    """Empties the doomed places of a board one by one, adding launches only when they are needed."""
+    """Empties the doomed places of a board one by one, adding launches only when they are needed.
 
-    def __init__(self, board: Board, *, doomed: Sequence[int], launches: Sequence[int], rules: Rules) -> None:
+    With ``due``, a doomed place for each launch, a launch is there before that place is emptied and a
+    wave ends where the next one has to begin with a launch: what is free anyway is filled first.
+    """
+
+    def __init__(
+        self,
+        board: Board,
+        *,
+        doomed: Sequence[int],
+        launches: Sequence[int],
+        rules: Rules,
+        due: Sequence[int] | None = None,
+    ) -> None:
         self._board, self._rules = board, rules
+        self._due = None if due is None else dict(zip(launches, due, strict=True))
         self._doomed = list(doomed)
         self._unlaunched = list(launches)
         self._headroom = np.array(headroom_shares(rules))
@@ -76,7 +89,7 @@ class Mover:
         waiting, queue = dict(pending), list(self._doomed)
         launched = [self._launch(place) for place in sorted(required)]
         while True:
-            launched = self._provide(launched, queue)
+            launched = self._provide(launched, queue) if self._due is None else launched
             step, waiting, queue = self._wave(launched, waiting, queue)
             if step.drained or step.launched:
                 steps.append(step)
@@ -140,6 +153,11 @@ class Mover:
         for position, place in enumerate(queue):
             if len(step.drained) >= wave_limit(int(self._board.present.sum()), self._rules):
                 return queue[position:]
+            due = [launch for launch in self._unlaunched if self._due and self._due[launch] == place]
+            if due and step.drained:
+                return queue[position:]
+            if not all(self._add(launch, step) for launch in due):
+                self._due = None
             refusal = self._drain(place, step)
             if refusal is not None:
                 self._kept[place] = refusal

@@ -11,6 +11,7 @@ from policies.domain.bound import lower_bound
 from policies.domain.checker import check
 from policies.domain.consolidation import Mover
 from policies.domain.eligibility import pods_by_node, refused_nodes, refused_workloads, under_policy
+from policies.domain.frontier import Frontier
 from policies.domain.mix import mix_holds
 from policies.domain.model import DAEMON_KINDS, place_of_node, place_of_offer
 from policies.domain.pending import pending_refusals
@@ -76,6 +77,22 @@ def potential(
     return Potential(plan.usd_per_hour_before, plan.usd_per_hour_after, plan.breakdown)
 
 
+def plans_along_frontier(
+    *,
+    snapshot: ClusterSnapshot,
+    offers: Sequence[Offer],
+    rules: Rules,
+    now: datetime,
+    shares: Sequence[float],
+    effort: int,
+) -> list[PlanProposal]:
+    """Return for each largest share of movable pods moved (0 to 1) the cheapest plan found, checked or not.
+
+    ``effort`` is the number of pods placed in play for each share; no threshold of the policy applies.
+    """
+    return _Search(snapshot, offers, rules, now, unwatched).along_frontier(shares, effort)
+
+
 class _Search:
     """One run of the optimizer on one snapshot."""
 
@@ -103,16 +120,7 @@ class _Search:
     def run(self) -> PlanProposal:
         """Return the best valid proposal."""
         self._watch("Bounding the cost from below", 0.0)
-        bound = lower_bound(self._snapshot, self._allowed, self._refused, self._rules)
-        writer = ProposalWriter(
-            snapshot=self._snapshot,
-            offers=self._offers,
-            allowed=self._allowed,
-            rules=self._rules,
-            now=self._now,
-            refused=self._refused,
-            bound=bound,
-        )
+        writer = self._writer(lower_bound(self._snapshot, self._allowed, self._refused, self._rules))
         common = [*refused_workloads(self._snapshot, self._rules), *self._pool_refusals]
         drafts = sorted(self._drafts(), key=lambda draft: (draft.price_after, draft.pods_moved))
         unsafe = False
@@ -124,6 +132,33 @@ class _Search:
             unsafe = True
         reasons = [*self._stay_reasons(drafts, unsafe=unsafe), *self._waiting_reasons()]
         return writer.write_empty([*common, *reasons])
+
+    def along_frontier(self, shares: Sequence[float], effort: int) -> list[PlanProposal]:
+        """Return the plan for each share of pods moved."""
+        writer = self._writer(Decimal(0))
+        return [writer.write(self._draft(target), []) for target in self._frontier(shares, effort)]
+
+    def _frontier(self, shares: Sequence[float], effort: int) -> list[Target]:
+        """Return the targets for shares of movable pods moved, once pending pods have their places."""
+        board = Board(self._workloads, self._places, self._pods)
+        for workload, count in self._pending().items():
+            board.admit(workload, count)
+        found = Frontier(board, movable=self._movable(), offers=self._buyable, rules=self._rules)
+        return found.targets(shares, effort=effort)
+
+    def _movable(self) -> list[int]:
+        return [i for i, node in enumerate(self._snapshot.nodes) if node.id not in self._refused]
+
+    def _writer(self, bound: Decimal) -> ProposalWriter:
+        return ProposalWriter(
+            snapshot=self._snapshot,
+            offers=self._offers,
+            allowed=self._allowed,
+            rules=self._rules,
+            now=self._now,
+            refused=self._refused,
+            bound=bound,
+        )
 
     def _with_shorter(self, drafts: Sequence[Draft]) -> Iterator[Draft]:
         """Yield the drafts worth proposing, then what is left of each when later waves are dropped."""
@@ -139,7 +174,7 @@ class _Search:
 
     def _drafts(self) -> Iterator[Draft]:
         """Yield what each attempt leads to."""
-        movable = [i for i, node in enumerate(self._snapshot.nodes) if node.id not in self._refused]
+        movable = self._movable()
         if not movable:
             return
         finder = TargetFinder(
@@ -191,13 +226,15 @@ class _Search:
 
     def _play(self, target: Target, *, on_demand_first: bool) -> Draft:
         bought = [self._buyable[index] for index in target.purchases]
-        bought = _interleaved(bought)
+        if target.due is None:
+            bought = _interleaved(bought)
         places = [*self._places, *(place_of_offer(offer, f"launch/{i}") for i, offer in enumerate(bought))]
         board = Board(self._workloads, places, self._pods)
         start = len(self._places)
         launches = range(start, len(places))
         on_demand = {start + i for i, o in enumerate(bought) if o.capacity_type is CapacityType.ON_DEMAND}
-        mover = Mover(board, doomed=self._ordered(target.doomed, board), launches=launches, rules=self._rules)
+        doomed = self._ordered(target.doomed, board) if target.due is None else target.doomed
+        mover = Mover(board, doomed=doomed, launches=launches, rules=self._rules, due=target.due)
         migration = mover.run(self._pending(), frozenset(on_demand if on_demand_first else ()))
         offers = dict(zip(launches, bought, strict=True))
         return Draft(self._snapshot, board, migration, offers, target.purchases)

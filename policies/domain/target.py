@@ -55,6 +55,8 @@ class Target:
 
     doomed: tuple[int, ...]
     purchases: tuple[int, ...]
+    due: tuple[int, ...] | None = None
+    """For each purchase the doomed place before which it must be there; then all are in their order."""
 
 
 class TargetFinder:

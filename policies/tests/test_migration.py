@@ -159,7 +159,7 @@ def test_given_any_fleet_when_searched_then_the_frontier_falls_and_each_point_is
 
 def test_given_rules_of_the_caller_when_searched_then_no_refused_candidate_is_returned() -> None:
     running = fleet(3, nodes=12)
-    search = Search(Player(running), allowed=lambda candidate: not candidate.bought)
+    search = Search(Player(running), fitted=lambda each: None if each.bought else each)
     relaxed = FrontierProgram(running).solve(1.0)
 
     target = search.improve(search.start(relaxed, 10_000), 10_000, relaxed, effort=3_000)

@@ -106,9 +106,12 @@ class FrontierProgram:
     def __init__(self, fleet: Fleet) -> None:
         """Start with every node as it is, and with new nodes full of one shape."""
         self._fleet = fleet
+        self._useful = _undominated(fleet)
         self._demand = fleet.pods.sum(axis=0)
         self._shapes, self._nodes = len(self._demand), len(fleet.paid)
-        self._scale = np.maximum(fleet.rooms.mean(axis=0), 1.0) if len(fleet.rooms) else np.ones(3)
+        self._scale = (
+            np.maximum(fleet.rooms.mean(axis=0), 1.0) if len(fleet.rooms) else np.ones(fleet.rooms.shape[1])
+        )
         self._solver = highspy.Highs()  # type: ignore[no-untyped-call]  # the constructor has no types
         for option, value in (("output_flag", False), ("threads", 1)):
             self._solver.setOptionValue(option, value)
@@ -213,6 +216,18 @@ class FrontierProgram:
         self._owner.append(owner)
 
 
+def _undominated(fleet: Fleet) -> IntArray:
+    """Return the kinds that no other kind beats in price, room and the shapes that it takes."""
+    order = np.lexsort((-fleet.rooms[:, 0], fleet.prices))
+    kept: list[int] = []
+    for kind in order.tolist():
+        beaten = (fleet.rooms[kept] >= fleet.rooms[kind]).all(axis=1)
+        beaten &= (fleet.accepted[:, kept] >= fleet.accepted[:, [kind]]).all(axis=0)
+        if not beaten.any():
+            kept.append(kind)
+    return np.array(kept, np.int64)
+
+
 def fill(
     rooms: IntArray, requests: IntArray, most: IntArray, orders: Sequence[IntArray], values: FloatArray
 ) -> IntArray:
@@ -223,7 +238,7 @@ def fill(
     best = np.zeros((len(rooms), len(requests)), np.int64)
     worth = np.zeros(len(rooms))
     for order in orders:
-        left = np.ascontiguousarray(rooms.T)
+        left = rooms.T.copy()
         taken = np.zeros_like(best)
         for shape in order[values[order] > 0].tolist():
             copies = np.minimum(_copies(left.T, requests[shape]), most[:, shape])

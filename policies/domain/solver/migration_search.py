@@ -21,6 +21,8 @@ ROWS = 32
 """Neighbours played at once."""
 MOST_CHANGED = 3
 """Nodes that a neighbour keeps, and nodes that it removes, beside the centre's."""
+_STALE = 60
+"""The search ends after so many rounds that found nothing better."""
 _TOLERANCE = 0.002
 """Share of the bill by which a centre may be dearer than the last one, at first."""
 _ORDER_NOISE = 0.1
@@ -39,7 +41,8 @@ _LITTLE = 0.2
 """A kind is bought once more when the program wants more than this part of it."""
 _SHARES_OF_A_WISH = (1.0, 0.98, 0.96, 0.94, 0.92, 0.9, 0.85, 0.8, 0.7, 0.6)
 
-Allowed = Callable[[Candidate], bool]
+Fitted = Callable[[Candidate], Candidate | None]
+"""Makes a candidate keep the rules that a play does not see; None when that is impossible."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +61,12 @@ class Target:
 class Search:
     """Searches on one fleet; the same seed and effort give the same answer."""
 
-    def __init__(self, player: Player, *, seed: int = 0, allowed: Allowed = lambda _: True) -> None:
-        """``allowed`` refuses candidates for rules that a play does not see."""
+    def __init__(
+        self, player: Player, *, seed: int = 0, fitted: Fitted = lambda candidate: candidate
+    ) -> None:
+        """Prepare what all shares of moves have in common."""
         self._player, self._fleet = player, player.fleet
-        self._allowed = allowed
+        self._fitted = fitted
         self._chance = np.random.default_rng(seed)
         self._bill = float(self._fleet.paid[self._fleet.movable].sum())
         self._moved_by = self._fleet.moved_by
@@ -83,7 +88,8 @@ class Search:
             for count in sorted({round(share * len(nodes)) for share in _SHARES_OF_A_WISH})
             for most in sorted({0, len(kinds) // 2, len(kinds)})
         ]
-        reached, _ = self._played([c for c in candidates if self._allowed(c)])
+        fitted = [fit for each in candidates if (fit := self._fitted(each)) is not None]
+        reached, _ = self._played(fitted)
         return min([*reached, self.nothing()], key=lambda target: (target.cost, target.moved))
 
     def nothing(self) -> Target:
@@ -96,10 +102,12 @@ class Search:
         retries: list[Candidate] = []
         self._seen.clear()
         first = self._player.placements
-        while (spent := (self._player.placements - first) / effort) < 1:
+        stale = 0
+        while (spent := (self._player.placements - first) / effort) < 1 and stale < _STALE:
             slack = _TOLERANCE * self._bill * (1 - spent)
             limit = centre.cost + slack
-            candidates = [c for c in retries if self._least_cost(c) < limit and self._allowed(c)][: ROWS // 2]
+            again = [self._fitted(each) for each in retries if self._least_cost(each) < limit]
+            candidates = [each for each in again if each is not None][: ROWS // 2]
             candidates += self._neighbours(centre, most_moves, limit, relaxed)[: ROWS - len(candidates)]
             if not candidates:
                 break
@@ -107,8 +115,9 @@ class Search:
             top = min(reached, key=lambda target: (target.cost, target.moved), default=centre)
             if top.cost <= centre.cost + slack * self._chance.random():
                 centre = top
+            stale += 1
             if (top.cost, top.moved) < (best.cost, best.moved):
-                best = top
+                best, stale = top, 0
         return best
 
     def _played(self, candidates: Sequence[Candidate]) -> tuple[list[Target], list[Candidate]]:
@@ -138,8 +147,10 @@ class Search:
                     moved += int(self._moved_by[node])
             if self._bill - float(self._fleet.paid[list(nodes)].sum()) >= limit:
                 continue
-            candidate = Candidate(self._ordered(nodes), self._rebought(centre.candidate.bought, relaxed))
-            if candidate not in self._seen and self._allowed(candidate):
+            candidate = self._fitted(
+                Candidate(self._ordered(nodes), self._rebought(centre.candidate.bought, relaxed))
+            )
+            if candidate is not None and candidate not in self._seen:
                 self._seen.add(candidate)
                 neighbours.append(candidate)
         return neighbours
@@ -200,14 +211,20 @@ def _without(candidate: Candidate, node: int) -> Candidate:
 
 
 def frontier(
-    fleet: Fleet, shares: Sequence[float], *, effort: int, waste: float = WASTE, seed: int = 0
+    fleet: Fleet,
+    shares: Sequence[float],
+    *,
+    effort: int,
+    waste: float = WASTE,
+    seed: int = 0,
+    fitted: Fitted = lambda candidate: candidate,
 ) -> list[Target]:
     """Return the cheapest migration found for each largest share of pods moved (0 to 1), in rising order.
 
     ``effort`` is the number of pods placed in play for each share.
     """
     program = FrontierProgram(fleet.tightened(waste))
-    search = Search(Player(fleet), seed=seed)
+    search = Search(Player(fleet), seed=seed, fitted=fitted)
     targets: list[Target] = []
     for share in sorted(shares):
         most_moves = int(share * fleet.moved_by.sum())
