@@ -13,6 +13,7 @@ from spotopt.core.clock import utcnow
 from spotopt.core.tenancy import tenant
 from spotopt.tests.e2e.seed_fleet import make_cluster, make_nodes, make_samples, make_workloads
 from spotopt.tests.e2e.seed_plans import past_plans, proposed_plan, running_plan
+from spotopt.tests.e2e.seed_policies import make_policy, make_templates, what_ifs
 
 PASSWORD = "Correct-horse-9"
 
@@ -78,6 +79,9 @@ def _fill(acme: Organization, chance: random.Random) -> None:
     proposed_plan(shop, now)
     running_plan(staging, now)
     past_plans(shop, now)
+    make_templates(_alice(acme))
+    make_policy(shop, _alice(acme))
+    what_ifs(shop, lost, now)
     _activity(acme, account, (shop, staging, lost), now)
 
 
@@ -133,11 +137,15 @@ def _account(acme: Organization, now: datetime) -> Account:
     return account
 
 
-def _activity(acme: Organization, account: Account, clusters: tuple[Cluster, ...], now: datetime) -> None:
-    shop, staging, lost = clusters
-    alice = Actor(
+def _alice(acme: Organization) -> Actor:
+    return Actor(
         kind="user", organization_id=acme.pk, label="alice@acme.test", id=str(acme.owner_id), role="owner"
     )
+
+
+def _activity(acme: Organization, account: Account, clusters: tuple[Cluster, ...], now: datetime) -> None:
+    shop, staging, lost = clusters
+    alice = _alice(acme)
     spotopt = Actor.system(acme.pk)
     agent = Actor(kind="agent", organization_id=acme.pk, label="agent of shop-staging")
     about_account = Subject("account", str(account.pk), account.alias)

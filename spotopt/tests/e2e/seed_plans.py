@@ -94,7 +94,23 @@ _REMOVAL = ("cordon", "drain", "terminate")
 
 
 def proposed_plan(cluster: Cluster, now: datetime) -> None:
-    _steps(_plan(cluster, "proposed", now, age=timedelta(minutes=6)), [], now)
+    plan = _plan(cluster, "proposed", now, age=timedelta(minutes=6))
+    _steps(plan, [], now)
+    least = plan.usd_per_hour_after
+    plan.constraint_prices = {
+        "status": "done", "at": (now - timedelta(minutes=5)).isoformat(), "tried": 12, "candidates": 12,
+        "prices": [
+            {"code": code, "subject": "", "words": words, "usd_per_hour_with": str(least),
+             "usd_per_hour_without": str(least * Decimal(share))}
+            for code, words, share in (
+                ("protected_namespace", "Protected namespace kube-system", "0.88"),
+                ("spread", "Zone spread of shop/checkout-with-quite-a-long-name", "0.93"),
+                ("headroom", "Headroom of 15 % CPU and 10 % memory", "0.95"),
+                ("on_demand_only", "On-demand nodes for data/postgres", "0.985"),
+            )
+        ],
+    }  # fmt: skip
+    plan.save()
 
 
 def running_plan(cluster: Cluster, now: datetime) -> None:
@@ -144,6 +160,17 @@ def running_plan(cluster: Cluster, now: datetime) -> None:
 
 def past_plans(cluster: Cluster, now: datetime) -> None:
     _plan(cluster, "superseded", now, age=timedelta(days=1))
+    done = _plan(
+        cluster,
+        "completed",
+        now,
+        age=timedelta(days=3),
+        decided_by="alice@acme.test",
+        decided_at=now - timedelta(days=3),
+        started_at=now - timedelta(days=3),
+        finished_at=now - timedelta(days=3) + timedelta(minutes=20),
+    )
+    _steps(done, ["completed"] * 6 + ["skipped"] * 2 + ["completed"] * 10, now)
     _plan(
         cluster,
         "rejected",

@@ -26,6 +26,10 @@ FIXED = {
     "clusters": "/clusters",
     "clusters-none": "/clusters?q=nothing-is-called-this",
     "plans": "/plans",
+    "policies": "/policies",
+    "policies-none": "/policies?q=nothing-is-called-this",
+    "templates": "/templates",
+    "template-new": "/templates/new",
     "activity": "/activity",
     "activity-verify": "/activity/verify",
     "settings-profile": "/settings/profile",
@@ -57,6 +61,19 @@ def screens(server, chromium):
     found["cluster-sandbox-workloads"] = found["cluster-sandbox"] + "/workloads"
     found["node"] = linked(f"{staging}/nodes", "ip-10-0")
     found["plan-proposed"] = linked("/plans", "shop-production")
+    found["plan-completed"] = linked("/plans?status=over", "shop-production")
+    found["what-ifs"] = found["cluster-shop-production"] + "/what-if"
+    found["what-ifs-none"] = f"{staging}/what-if"
+    found["what-if-unheard"] = found["cluster-sandbox"] + "/what-if"
+    found["what-if-done"] = linked(found["what-ifs"], "committed")
+    found["what-if-running"] = linked(found["cluster-analytics"] + "/what-if", "committed")
+    found["optimizing"] = found["cluster-analytics"] + "/plans"
+    found["policy"] = linked("/policies", "shop-production")
+    found["policy-history"] = found["policy"] + "/history"
+    found["policy-defaults"] = linked("/policies", "sandbox")
+    found["policy-history-none"] = found["policy-defaults"] + "/history"
+    found["template"] = linked("/templates", "Batch")
+    found["template-system"] = linked("/templates", "Memory")
     found["plan-running"] = linked("/plans", "shop-staging")
     active, pending = (
         linked("/settings/accounts", "Acme production"),
@@ -120,6 +137,8 @@ def test_given_an_empty_organization_when_its_pages_are_opened_then_each_says_wh
         ("/dashboard", "No AWS account is connected"),
         ("/clusters", "No clusters yet"),
         ("/plans", "No plans"),
+        ("/policies", "No policies yet"),
+        ("/templates", "No templates yet"),
         ("/settings/accounts", "No AWS account"),
     ):
         page = visitor.open(path)
