@@ -63,8 +63,10 @@ class LabelsField(NamesField):
 
 
 def whole(label: str, unit: str, least: int, most: int, **options: Any) -> forms.IntegerField:
-    """Return a field for a whole number with its unit in the label."""
-    return forms.IntegerField(label=f"{label} ({unit})", min_value=least, max_value=most, **options)
+    """Return a field for a whole number with its unit, unless the label says it, in the label."""
+    return forms.IntegerField(
+        label=f"{label} ({unit})" if unit else label, min_value=least, max_value=most, **options
+    )
 
 
 def percent(label: str, unit: str) -> forms.FloatField:

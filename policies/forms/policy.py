@@ -31,9 +31,9 @@ class PolicyForm(GroupedForm):
               ("provisioning.spot_percentage", "provisioning.on_demand_base",
                "provisioning.fallback_on_demand", _OFF_SPOT)),
         Group("Spread and size", "What keeps one failure small.",
-              ("constraints.az_spread", "provisioning.diversification", "constraints.pool_share_percent",
-               "constraints.min_nodes", "constraints.max_nodes", "constraints.headroom_cpu_percent",
-               "constraints.headroom_memory_percent")),
+              ("constraints.az_spread", "provisioning.diversification", "constraints.min_nodes",
+               "constraints.max_nodes", "constraints.headroom_cpu_percent",
+               "constraints.headroom_memory_percent", "constraints.pool_share_percent")),
         Group("When a plan is worth it", "Smaller savings are not proposed.",
               ("binpack.min_saving_percent", "binpack.min_saving_usd_per_hour")),
         Group("What is left alone", "No plan moves these.",
@@ -98,7 +98,7 @@ _KNOBS: dict[str, forms.Field] = {
     "provisioning.spot_percentage": whole(
         "Spot at most", "percent of the price of new nodes", 0, 100
     ),
-    "provisioning.on_demand_base": whole("On-demand nodes that always stay", "nodes", 0, 1000),
+    "provisioning.on_demand_base": whole("On-demand nodes that always stay", "", 0, 1000),
     "provisioning.fallback_on_demand": switch(
         "Fall back to on-demand", "When no spot pool has capacity, an on-demand node is launched instead."
     ),
@@ -116,9 +116,9 @@ _KNOBS: dict[str, forms.Field] = {
     ),
     "constraints.block_burstable": switch("No burstable types", "Keeps t2, t3, t3a and t4g out."),
     "constraints.az_spread": switch("Keep every zone", "No plan takes the last node out of a zone."),
-    "constraints.min_nodes": whole("Fewest nodes", "nodes", 3, 5000),
+    "constraints.min_nodes": whole("Fewest nodes", "", 3, 5000),
     "constraints.max_nodes": whole(
-        "Most nodes", "nodes", 3, 5000, required=False, help_text="Empty: no limit."
+        "Most nodes", "", 3, 5000, required=False, help_text="Empty: no limit."
     ),
     "constraints.min_node_lifetime_minutes": whole(
         "Leave a new node alone for", "minutes", 5, 10_080

@@ -48,7 +48,7 @@ class WhatIfForm(GroupedForm):
         required=False,
         widget=forms.TextInput(attrs={"list": "types-here", "autocomplete": "off", "spellcheck": "false"}),
     )
-    nodes = whole("How many", "nodes", 1, 500, required=False)
+    nodes = whole("Nodes", "", 1, 500, required=False)
     usd_per_hour = usd("Price of one", "USD per hour", required=False, help_text="Empty: paid already.")
     combined = switch("All of these together as well", "One more scenario with everything above at once.")
 

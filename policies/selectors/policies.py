@@ -28,7 +28,8 @@ class PolicyRow:
     changed_by: str
     changed_at: datetime | None
     agent: str
-    """``told`` when the agent has confirmed the newest version, ``waiting``, or ``none`` without an agent."""
+    """``told`` when the agent has confirmed the newest version, ``waiting``, or ``none`` without an agent;
+    empty while there is no policy to tell."""
 
 
 def revisions(cluster_id: UUID) -> QuerySet[PolicyRevision]:
@@ -60,8 +61,6 @@ def template_choices(*, keep: NodeTemplate) -> list[tuple[str, str]]:
 
 def _row(cluster: Cluster) -> PolicyRow:
     policy: ClusterPolicy | None = getattr(cluster, "cluster_policy", None)
-    told = getattr(cluster, "agent_config", None)
-    is_told = told is not None and told.acknowledged_version >= told.version
     return PolicyRow(
         cluster_id=cluster.pk,
         cluster_name=cluster.name,
@@ -71,5 +70,12 @@ def _row(cluster: Cluster) -> PolicyRow:
         version=policy.version if policy else 0,
         changed_by=str(policy.updated_by) if policy and policy.updated_by else "",
         changed_at=policy.updated_at if policy else None,
-        agent=("told" if is_told else "waiting") if cluster.agent_installed else "none",
+        agent=_agent(cluster) if policy else "",
     )
+
+
+def _agent(cluster: Cluster) -> str:
+    if not cluster.agent_installed:
+        return "none"
+    told = getattr(cluster, "agent_config", None)
+    return "told" if told is not None and told.acknowledged_version >= told.version else "waiting"
