@@ -15,7 +15,7 @@ PORT ?= 8000
 RUNS ?= 200
 SEED ?= 1
 
-.PHONY: run test check smoke bench bench-cases chaos format install browser clean
+.PHONY: run test check smoke bench bench-packing bench-cases chaos format install browser clean
 
 run: install ## Start everything on this machine, against a simulated AWS
 	@$(BIN)/python manage.py up --speed $(SPEED) --port $(PORT)
@@ -40,6 +40,9 @@ chaos: install ## Optimize many clusters under faults; RUNS=, SEED=, and BREAK= 
 
 bench: install ## Measure, beside a reference in the same run
 	$(BIN)/python -m spotopt.bench $(ARGS)
+
+bench-packing: install ## Pack real workloads; cost against proven bounds
+	$(BIN)/python -m spotopt.bench.packing $(ARGS)
 
 bench-cases: install ## Play 10,000 generated clusters against the laws of plans
 	$(BIN)/python -m spotopt.bench.cases $(ARGS)

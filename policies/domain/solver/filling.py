@@ -88,7 +88,10 @@ def polish(
     extra = (model.requests[None, :, :] - model.requests[:, None, :]).astype(single)
     shapes = len(model.counts)
     for _ in range(passes):
-        able = (pods > 0)[:, :, None] & (pods < most)[:, None, :]
+        open_to = pods < most
+        if model.conflicts is not None:
+            open_to &= (pods > 0) @ model.conflicts.astype(np.int64) == 0
+        able = (pods > 0)[:, :, None] & open_to[:, None, :]
         for resource in range(extra.shape[2]):
             able &= extra[None, :, :, resource] <= free[:, resource, None, None]
         gain = np.where(able, worth[:, None, :] - worth[:, :, None], 0).reshape(len(kinds), -1)

@@ -27,6 +27,8 @@ class Case:
     shapes: tuple[dict[str, Any], ...]
     kinds: tuple[tuple[int, str, str], ...]
     """(type number, zone, capacity type) of each kind of the problem, in its order."""
+    daemon: tuple[int, int, int]
+    """Milli-CPU, MiB and pods that daemon sets take on every node."""
     problem: Problem
 
     @property
@@ -60,14 +62,9 @@ def load_case(data: Path, workloads: Sequence[str], catalogue: str) -> Case:
         for zone in kind["zones"]
         for capacity in CAPACITY_TYPES
     )
-    return Case(
-        "+".join(workloads),
-        catalogue,
-        types,
-        shapes,
-        kinds,
-        _problem(types, shapes, kinds, loaded[0]["daemon"]),
-    )
+    daemon = tuple(loaded[0]["daemon"])
+    problem = _problem(types, shapes, kinds, daemon)
+    return Case("+".join(workloads), catalogue, types, shapes, kinds, daemon, problem)
 
 
 def _problem(
