@@ -190,14 +190,15 @@ class ProposalWriter:
             for _, _, target in drained.moves
         )
         total = len(drained.moves)
+        pods, s = ("Its pod", "s") if total == 1 else (f"Its {total} pods", "")
         if not total:
             code, reason = "empty", "Runs nothing but daemon sets."
         elif landed * 2 < total:
-            code, reason = "underused", f"Its {total} pods fit on nodes that run anyway."
+            code, reason = "underused", f"{pods} fit{s} on nodes that run anyway."
         elif node.capacity_type is CapacityType.ON_DEMAND and spot_landed * 2 >= landed:
-            code, reason = "replaced_by_spot", f"Its {total} pods run for less, mostly on new spot nodes."
+            code, reason = "replaced_by_spot", f"{pods} run{s} for less, mostly on new spot nodes."
         else:
-            code, reason = "replaced_by_cheaper", f"Its {total} pods run for less, mostly on new nodes."
+            code, reason = "replaced_by_cheaper", f"{pods} run{s} for less, mostly on new nodes."
         return Removal(node.id, node.instance_id, node.usd_per_hour, code, reason, total)
 
     def _kept(self, draft: Draft) -> list[Refusal]:

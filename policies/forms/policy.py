@@ -29,7 +29,7 @@ class PolicyForm(GroupedForm):
                "provisioning.max_pool_risk")),
         Group("Spot and on-demand", "How much of what is bought may be interrupted.",
               ("provisioning.spot_percentage", "provisioning.on_demand_base",
-               "provisioning.fallback_on_demand", _OFF_SPOT)),
+               "provisioning.fallback_on_demand", "provisioning.on_rebalance", _OFF_SPOT)),
         Group("Spread and size", "What keeps one failure small.",
               ("constraints.az_spread", "provisioning.diversification", "constraints.min_nodes",
                "constraints.max_nodes", "constraints.headroom_cpu_percent",
@@ -101,6 +101,10 @@ _KNOBS: dict[str, forms.Field] = {
     "provisioning.on_demand_base": whole("On-demand nodes that always stay", "", 0, 1000),
     "provisioning.fallback_on_demand": switch(
         "Fall back to on-demand", "When no spot pool has capacity, an on-demand node is launched instead."
+    ),
+    "provisioning.on_rebalance": forms.ChoiceField(
+        label="When AWS warns that a spot node may go soon",
+        choices=[("watch", "Watch: act when it is taken back"), ("replace", "Replace it before")],
     ),
     "provisioning.diversification": switch(
         "Diversify pools", "Off, one pool may hold up to half of the nodes whatever its share below."

@@ -207,10 +207,12 @@ class Conductor:
         promised, achieved = run.savings_until(len(run.waves))
         done = plan.status == Plan.Status.COMPLETED
         verb = "Completed" if done else "Stopped safely"
+        kept = sum(s.kind == Kind.TERMINATE and s.status != Status.COMPLETED for s in run.steps)
+        left_out = f", {kept} removal{'' if kept == 1 else 's'} left out" if done and kept else ""
         record(
             actor=run.actor,
             event=f"policies.plan.{plan.status}",
-            sentence=f"{verb} the plan for {run.cluster.name}: saves ${achieved:.4f}/h",
+            sentence=f"{verb} the plan for {run.cluster.name}{left_out}: saves ${achieved:.4f}/h",
             subject=Subject("cluster", str(run.cluster.pk), run.cluster.name),
             outcome=AuditLog.Outcome.SUCCESS if done else AuditLog.Outcome.FAILED,
             cluster_id=run.cluster.pk,

@@ -292,6 +292,20 @@ def test_given_a_drain_blocked_by_a_budget_when_it_runs_then_that_node_stays_and
     assert kept == 10
 
 
+def test_given_a_removal_that_did_not_happen_when_the_plan_ends_then_its_record_says_so(
+    plan, executor, owner
+):
+    execution.approve_plan(plan_id=plan.pk, actor=owner)
+    plan.steps.update(status="completed")
+    plan.steps.filter(kind="terminate", wave=1).update(status="skipped")
+
+    _run(plan, executor)
+
+    assert plan.status == Plan.Status.COMPLETED
+    told = AuditLog.objects.get(event="policies.plan.completed").sentence
+    assert ", 1 removal left out: saves" in told
+
+
 def test_given_no_capacity_anywhere_when_it_runs_then_it_stops_after_three_tries_and_touches_nothing(
     plan, executor, owner
 ):

@@ -366,3 +366,14 @@ def _running(start: dict[str, Any], types: dict[str, Any], daemons: Resources) -
     shapes = {str(index): shape for index, shape in enumerate(start["shapes"])}
     items = [workload(key, n, shapes[key]["cpu"], shapes[key]["mem"]) for key, n in counts.items()]
     return snapshot(nodes, items, pods)
+
+
+def test_given_nodes_with_one_pod_each_when_planned_then_the_reasons_speak_of_one_pod():
+    nodes = [node(f"n{i}", zone=ZONES[i % 3]) for i in range(6)]
+    there = snapshot(nodes, [workload("web", 6, 500, 1000)], {("web", n.id): 1 for n in nodes})
+
+    plan = propose(snapshot=there, offers=catalogue(), rules=rules(), now=NOW)
+
+    reasons = {r.reason for wave in plan.waves for r in wave.removals if r.pods_moved == 1}
+    assert reasons
+    assert all(reason.startswith(("Its pod fits on", "Its pod runs for")) for reason in reasons)
