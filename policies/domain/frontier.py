@@ -11,7 +11,6 @@ from policies.domain.matching import accepted_places
 from policies.domain.mix import mix_holds
 from policies.domain.model import (
     RESOURCE_COUNT,
-    ZONE_KEY,
     BoolArray,
     FloatArray,
     IntArray,
@@ -23,16 +22,17 @@ from policies.domain.model import (
 from policies.domain.policy import Rules
 from policies.domain.scheduling import Board
 from policies.domain.selection import effective_prices
-from policies.domain.shapes import CapacityType, Offer, Workload
+from policies.domain.shapes import CapacityType, Offer
 from policies.domain.solver.migration import Fleet
 from policies.domain.solver.migration_play import Candidate
 from policies.domain.solver.migration_search import frontier
 from policies.domain.target import Target
+from policies.domain.topology import Topology
 
 
 @dataclass(frozen=True, slots=True)
 class _Shapes:
-    """Pods by shape: equal ones together, but those spread over zones apart by zone, to stay in theirs."""
+    """Pods by shape: equal ones together, but those that rules about pods tie to a domain apart by domain."""
 
     pods: IntArray
     """Places × shapes: the pods that move when the place is emptied."""
@@ -93,23 +93,21 @@ class Frontier:
     def _shapes(self) -> _Shapes:
         everywhere = [*self._new, *self._places]
         accepted = accepted_places(self._board.workloads, everywhere)
-        zones = np.array([place.zone for place in everywhere])
-        here = zones[len(self._new) :]
-        columns: dict[Hashable, tuple[int, str]] = {}
+        topology = Topology(self._board.workloads, everywhere)
+        masks: dict[Hashable, tuple[int, BoolArray]] = {}
         pods: dict[Hashable, IntArray] = {}
-        for index, workload in enumerate(self._board.workloads):
-            for zone in sorted(set(here.tolist())) if _is_spread_over_zones(workload) else [""]:
-                key = (tuple(self._board.requests[index]), id(accepted[index]), zone)
-                columns.setdefault(key, (index, zone))
-                inside = (here == zone) | (not zone)
-                pods[key] = pods.get(key, np.zeros(len(here), np.int64)) + self._board.counts[index] * inside
-        pods = {key: each * self._movable for key, each in pods.items()}
-        columns = {key: column for key, column in columns.items() if pods[key].any()}
-        masks = [accepted[i] & (zones == zone) if zone else accepted[i] for i, zone in columns.values()]
+        for index in range(len(self._board.workloads)):
+            home, carried = topology.home(index), self._board.counts[index] * self._movable
+            here = home[len(self._new) :]
+            for domain in np.unique(here[carried > 0]).tolist():
+                mask = accepted[index] & (home == domain)
+                key = (tuple(self._board.requests[index]), mask.tobytes())
+                masks.setdefault(key, (index, mask))
+                pods[key] = pods.get(key, np.zeros(len(here), np.int64)) + carried * (here == domain)
         return _Shapes(
-            pods=np.array([pods[key] for key in columns], np.int64).reshape(-1, len(here)).T,
-            requests=self._board.requests[[index for index, _ in columns.values()]],
-            accepted=np.array(masks, bool).reshape(-1, len(everywhere)),
+            pods=np.array(list(pods.values()), np.int64).reshape(-1, len(self._places)).T,
+            requests=self._board.requests[[index for index, _ in masks.values()]],
+            accepted=np.array([mask for _, mask in masks.values()], bool).reshape(-1, len(everywhere)),
         )
 
     def _fitted(self, candidate: Candidate) -> Candidate | None:
@@ -160,10 +158,6 @@ class Frontier:
         pools.update(new)
         most = max(1, sum(pools.values()) * self._rules.pool_share_percent // 100)
         return all(pools[pool] <= most for pool in new)
-
-
-def _is_spread_over_zones(workload: Workload) -> bool:
-    return ZONE_KEY in {*workload.anti_affinity_keys, *(rule.topology_key for rule in workload.spread)}
 
 
 def _supply(places: Sequence[Place], headroom: FloatArray) -> FloatArray:

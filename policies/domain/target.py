@@ -7,12 +7,11 @@ from enum import StrEnum
 
 import numpy as np
 
-from policies.domain.matching import accepted_places
+from policies.domain.demand import Demand, Lot
 from policies.domain.mix import Bought, Mixer
 from policies.domain.model import (
     HOSTNAME_KEY,
     RESOURCE_COUNT,
-    ZONE_KEY,
     BoolArray,
     FloatArray,
     IntArray,
@@ -79,8 +78,7 @@ class TargetFinder:
         self._requests = np.array([pod_vector(w) for w in workloads], np.int64).reshape(-1, RESOURCE_COUNT)
         offered = [place_of_offer(offer, f"offer-{index}") for index, offer in enumerate(offers)]
         self._all = [*offered, *places]
-        self._accepted = accepted_places(workloads, self._all)
-        self._zones = np.array([place.zone for place in self._all])
+        self._demand = Demand(workloads, self._all, len(offers))
         self._rooms = np.array([vector(place.room) for place in self._all], np.int64).reshape(
             -1, RESOURCE_COUNT
         )
@@ -224,51 +222,22 @@ class TargetFinder:
         return replace(relaxed, values=relaxed.values + floor)
 
     def _classes(self, loads: IntArray, remaining: Sequence[int]) -> PodClasses:
-        """Group pods to place by what tells them apart; zone-spread pods are split by zone."""
-        groups: dict[Hashable, list[int]] = defaultdict(lambda: [0])
-        example: dict[Hashable, tuple[int, str, int]] = {}
-        for workload in np.flatnonzero(loads):
-            index = int(workload)
-            limit = _node_limit(self._workloads[index])
-            for zone, count in self._by_zone(index, int(loads[index]), remaining).items():
-                own = index if limit < UNLIMITED else -1
-                key = (tuple(self._requests[index]), id(self._accepted[index]), zone, limit, own)
-                groups[key][0] += count
-                example[key] = (index, zone, limit)
-        chosen = [(groups[key][0], *example[key]) for key in groups if groups[key][0] > 0]
-        masks: dict[Hashable, BoolArray] = {}
-        accepted = []
-        for _, index, zone, _ in chosen:
-            mask = (id(self._accepted[index]), zone)
-            if mask not in masks:
-                masks[mask] = self._accepted[index] & (self._zones == zone) if zone else self._accepted[index]
-            accepted.append(masks[mask])
+        """Group pods to place by what tells them apart."""
+        everywhere = np.hstack([np.zeros((len(self._workloads), len(self._offers)), np.int64), self._counts])
+        stays = np.zeros(len(self._all), bool)
+        stays[len(self._offers) + np.array(remaining, np.int64)] = True
+        groups: dict[Hashable, list[Lot]] = defaultdict(list)
+        for lot in self._demand.lots(loads, everywhere * stays, everywhere * ~stays):
+            limit = _node_limit(self._workloads[lot.workload])
+            own = lot.workload if limit < UNLIMITED else -1
+            groups[tuple(self._requests[lot.workload]), lot.places.tobytes(), limit, own].append(lot)
+        first = [lots[0] for lots in groups.values()]
         return PodClasses(
-            np.array([self._requests[index] for _, index, _, _ in chosen], np.int64).reshape(
-                -1, RESOURCE_COUNT
-            ),
-            np.array([count for count, *_ in chosen], np.int64),
-            accepted,
-            np.array([limit for *_, limit in chosen], np.int64),
+            self._requests[[lot.workload for lot in first]],
+            np.array([sum(lot.count for lot in lots) for lots in groups.values()], np.int64),
+            [lot.places for lot in first],
+            np.array([_node_limit(self._workloads[lot.workload]) for lot in first], np.int64),
         )
-
-    def _by_zone(self, workload: int, count: int, remaining: Sequence[int]) -> dict[str, int]:
-        """Return pods to place by zone, level with those that stay; zone "" means anywhere."""
-        subject = self._workloads[workload]
-        if ZONE_KEY not in {*subject.anti_affinity_keys, *(rule.topology_key for rule in subject.spread)}:
-            return {"": count}
-        zones = sorted(set(self._zones[self._accepted[workload]].tolist()))
-        if not zones:
-            return {"": count}
-        carried = dict.fromkeys(zones, 0)
-        for index in remaining:
-            zone = self._places[index].zone
-            carried[zone] = carried.get(zone, 0) + int(self._counts[workload, index])
-        placed = dict.fromkeys(zones, 0)
-        for _ in range(count):
-            lowest = min(zones, key=lambda zone: (carried[zone] + placed[zone], zone))
-            placed[lowest] += 1
-        return placed
 
     def _scaled(self, slack: float) -> IntArray:
         """Return the room of each place less headroom and slack."""

@@ -72,10 +72,44 @@ class Topology:
 
     def keys(self, workload: int) -> frozenset[str]:
         """Return the topology keys, hostname aside, on which rules about the workload's pods depend."""
-        spread = [rule.topology_key for rule in self._workloads[workload].spread]
-        near = [key for key, _ in self._near[workload]]
-        leaning = [key for _, key, _ in self._leaning[workload]]
-        return frozenset({*spread, *near, *leaning, *self._apart[workload]} - {HOSTNAME_KEY})
+        return (self.spread_keys(workload) | self.tied_keys(workload)) - {HOSTNAME_KEY}
+
+    def home(self, workload: int) -> IntArray:
+        """Return for each place a number that is equal where the workload's pods may move to and fro.
+
+        Pods that stay among places of one number keep every rule about pods that holds, hostnames aside.
+        """
+        columns = [self.domain(key) for key in sorted(self.keys(workload))]
+        if self._workloads[workload].on_demand_minimum:
+            columns.append(self._spot.astype(np.int64))
+        if not columns:
+            return np.zeros(len(self._places), np.int64)
+        return np.unique(np.array(columns), axis=1, return_inverse=True)[1].reshape(-1)
+
+    def spread_keys(self, workload: int) -> frozenset[str]:
+        """Return the topology keys over which the workload's own pods are shared out."""
+        subject = self._workloads[workload]
+        return frozenset({*subject.anti_affinity_keys, *(rule.topology_key for rule in subject.spread)})
+
+    def tied_keys(self, workload: int) -> frozenset[str]:
+        """Return the topology keys on which pods of other workloads attract or repel its pods."""
+        return frozenset(self._tied(workload))
+
+    def neighbours(self, workload: int, key: str) -> _Rows:
+        """Return the workloads near which its pods must be under the key."""
+        return [row for near, rows in self._near[workload] if near == key for row in rows]
+
+    def counted(self, workload: int, key: str) -> _Rows:
+        """Return the workloads whose pods count when its pods are shared out over the key's domains."""
+        others = [
+            self._rows(r.also_counts) for r in self._workloads[workload].spread if r.topology_key == key
+        ]
+        return [workload, *(row for rows in others for row in rows)]
+
+    def rivals(self, key: str) -> list[tuple[int, int]]:
+        """Return the pairs of different workloads that may not share a domain of the key."""
+        pairs = ((one, other) for one, apart in enumerate(self._apart) for other in apart.get(key, ()))
+        return [(one, other) for one, other in pairs if one < other]
 
     def deserted(self, moved: int, place: int, counts: IntArray) -> int:
         """Return a workload that has lost its required neighbour ``moved`` beside ``place``, or -1."""
@@ -109,6 +143,11 @@ class Topology:
         for (domain, _), pods in zip(terms, wanted, strict=True):
             labelled &= _per_domain(domain, pods)[domain] > 0
         return np.asarray(labelled)
+
+    def _tied(self, workload: int) -> Iterator[str]:
+        yield from (key for key, _ in self._near[workload])
+        yield from (key for _, key, _ in self._leaning[workload])
+        yield from (key for key, rows in self._apart[workload].items() if rows != [workload])
 
     def _rows(self, workload_ids: Sequence[str]) -> list[int]:
         return [self._row[workload_id] for workload_id in workload_ids if workload_id in self._row]
