@@ -213,6 +213,7 @@ class Connect(APIView):
         answer = installation.prepare_installation(
             cluster=selectors.cluster_named(wanted.validated_data["cluster_id"]),
             namespace=wanted.validated_data["namespace"],
+            options=wanted.validated_data["options"],
             actor=actor_of(request),
         )
         return Response(InstallationSerializer(answer).data, status=HTTP_201_CREATED, headers=NO_STORE)

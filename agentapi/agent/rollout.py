@@ -23,22 +23,23 @@ class Rollout:
         The node must be cordoned, so that the new pod comes up elsewhere. A deployment that several pods
         run, that is paused, or whose strategy would take the pod down first, is not restarted.
         """
-        path = await self._deployment_of(pod)
-        if path is None:
-            return False
-        deployment = await self._kube.get(path)
-        if not starts_before_it_stops(deployment):
-            return False
-        annotations = {MOVED_BY: self._action_id}
-        change = {"spec": {"template": {"metadata": {"annotations": annotations}}}}
         try:
-            await self._kube.patch(path, change)
+            is_begun = await self._restart(pod)
         except KubeError as error:
             if error.status == _FORBIDDEN:
-                message = f"Pod {name_of(pod)} is its workload's only one and the agent may not restart it."
+                message = f"Pod {name_of(pod)} may not be restarted: the agent was not given the right."
                 raise Failed("forbidden", message, pod=name_of(pod)) from error
             raise
-        self.moved.add(pod["metadata"]["uid"])
+        if is_begun:
+            self.moved.add(pod["metadata"]["uid"])
+        return is_begun
+
+    async def _restart(self, pod: Body) -> bool:
+        path = await self._deployment_of(pod)
+        if path is None or not starts_before_it_stops(await self._kube.get(path)):
+            return False
+        annotations = {MOVED_BY: self._action_id}
+        await self._kube.patch(path, {"spec": {"template": {"metadata": {"annotations": annotations}}}})
         return True
 
     async def _deployment_of(self, pod: Body) -> str | None:

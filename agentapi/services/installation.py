@@ -1,5 +1,6 @@
 """Tell a person how to install the agent, without the token on a command line."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +13,9 @@ from clusters.models import Cluster
 from spotopt.core.actor import Actor
 
 SECRET = "spotopt-agent-token"  # noqa: S105  # the name of a Kubernetes Secret
-_MANIFEST = Path(__file__).resolve().parent.parent / "manifest.yaml"
+_APP = Path(__file__).resolve().parent.parent
+OPTIONS = {"workloads": "workloadChanges", "karpenter": "karpenter"}
+"""Rights that are given on request only: the file under ``manifest-options`` and the chart's value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +32,10 @@ class Installation:
     manifest: str
 
 
-def prepare_installation(*, cluster: Cluster, namespace: str, actor: Actor) -> Installation:
-    """Issue a bootstrap key and return the commands that install the agent with it.
+def prepare_installation(
+    *, cluster: Cluster, namespace: str, actor: Actor, options: Collection[str] = ()
+) -> Installation:
+    """Issue a bootstrap key and return the commands that install the agent with it and the optional rights.
 
     Raises Conflict while an agent of the cluster is connected.
     """
@@ -43,8 +48,9 @@ def prepare_installation(*, cluster: Cluster, namespace: str, actor: Actor) -> I
         api_token=issued.token,
         expires_at=issued.key.expires_at,
         helm_command=_helm_command(namespace),
-        values_yaml=f"apiUrl: {endpoint}\nclusterId: {cluster.pk}\nexistingSecret: {SECRET}\n",
-        manifest=_manifest(cluster, namespace, endpoint),
+        values_yaml=f"apiUrl: {endpoint}\nclusterId: {cluster.pk}\nexistingSecret: {SECRET}\n"
+        + "".join(f"{OPTIONS[each]}: true\n" for each in sorted(options)),
+        manifest=_manifest(cluster, namespace, endpoint, options),
     )
 
 
@@ -59,8 +65,12 @@ def _helm_command(namespace: str) -> str:
     )
 
 
-def _manifest(cluster: Cluster, namespace: str, endpoint: str) -> str:
-    text = _MANIFEST.read_text()
+def _manifest(cluster: Cluster, namespace: str, endpoint: str, options: Collection[str]) -> str:
+    files = [
+        _APP / "manifest.yaml",
+        *(_APP / "manifest-options" / f"{each}.yaml" for each in sorted(options)),
+    ]
+    text = "---\n".join(file.read_text() for file in files)
     for placeholder, value in (
         ("https://spotopt.example.com", endpoint),
         ("00000000-0000-0000-0000-000000000000", str(cluster.pk)),

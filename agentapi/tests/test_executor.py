@@ -1,116 +1,21 @@
 import asyncio
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from agentapi import protocol
 from agentapi.agent.backend import Refused, Unreachable
-from agentapi.agent.executor import SILENCE_SECONDS, Executor
-from agentapi.agent.facts import instance_id_of
-from agentapi.agent.guard import Guard
-from agentapi.agent.kube import Kube
-from agentapi.agent.memory import Journal
+from agentapi.agent.executor import SILENCE_SECONDS
 from agentapi.agent.nodes import CORDONED_BY
-from agentapi.tests.worlds import fast_world
+from agentapi.agent.rules import Exclusions
+from agentapi.tests.workbench import Bench, bench
 from simulator.fleet import Budget
+from simulator.kube.rbac import RIGHTSIZING_AGENT
 from simulator.tests.world.standin import deployment
-from spotopt.core import crypto
 
 pytestmark = pytest.mark.asyncio
 
-CLUSTER, AGENT = "cluster-1", "agent-0000-0001"
 STUCK = deployment("single", 1, budget=Budget(min_available=1))
-
-
-class Product:
-    """A product that remembers what it was told, and may be away."""
-
-    def __init__(self, clock):
-        self.last_contact = clock.seconds()
-        self.results = {}
-        self.away = False
-        self.refusal = None
-
-    async def send_result(self, action_id, result):
-        if self.away:
-            raise Unreachable("away")
-        self.results[action_id] = result
-        if self.refusal:
-            raise self.refusal
-
-
-class Bench:
-    """An executor over a living cluster."""
-
-    def __init__(self, world, kube, tmp_path, **options):
-        self.kube = kube
-        self.world, self.product, self.journal = (
-            world,
-            Product(world.clock),
-            Journal(tmp_path / "journal.json"),
-        )
-        self.journal.load()
-        self.shown, self.told = [], []
-        guard = Guard(
-            cluster_id=CLUSTER,
-            agent_id=AGENT,
-            public_key=crypto.public_key(),
-            journal=self.journal,
-            clock=world.clock,
-        )
-        self.executor = Executor(
-            kube=kube,
-            backend=self.product,
-            journal=self.journal,
-            guard=guard,
-            agent_id=AGENT,
-            clock=world.clock,
-            show=self._show,
-            tell=lambda *event: self.told.append(event),
-            **options,
-        )
-
-    async def _show(self):
-        self.shown.append(dict(self.product.results))
-        return True
-
-    def command(self, action_type="cordon_node", **fields):
-        name = self.world.busiest()
-        now = self.world.clock.now()
-        payload = {"node_name": name, "instance_id": instance_id_of(self.world.node(name))}
-        unsigned = protocol.Command(
-            action_id=fields.pop("action_id", "action-1"),
-            cluster_id=fields.pop("cluster_id", CLUSTER),
-            agent_id=fields.pop("agent_id", AGENT),
-            action_type=action_type,
-            payload=fields.pop("payload", payload),
-            created_at=now,
-            expires_at=now + fields.pop("lifetime", timedelta(minutes=15)),
-            nonce=fields.pop("nonce", "nonce-1"),
-        )
-        return replace(unsigned, signature=crypto.sign(unsigned.signed_document()))
-
-    async def carry_out(self, command):
-        self.executor.accept(command)
-        while self.executor.running_actions:
-            await asyncio.sleep(0.02)
-        await self.executor.send_results()
-        return self.product.results.get(command.action_id)
-
-    def is_open(self, command):
-        return "unschedulable" not in self.world.node(command.payload["node_name"])["spec"]
-
-
-@asynccontextmanager
-async def bench(tmp_path, *workloads, **options):
-    with fast_world(*(workloads or (deployment("web", 3),))) as world:
-        kube = await Kube.connect(world.settings(tmp_path))
-        try:
-            yield Bench(world, kube, tmp_path, **options)
-        finally:
-            await kube.close()
 
 
 async def test_given_a_signed_command_when_accepted_then_it_is_done_shown_and_then_reported(tmp_path):
@@ -294,3 +199,160 @@ async def test_given_a_product_that_knows_better_when_reported_then_the_result_i
         await it.carry_out(it.command())
 
         assert it.journal.known_actions == ()
+
+
+def payload_of(it, **more):
+    return {**it.command().payload, **more}
+
+
+async def test_given_a_replay_or_a_forgery_when_accepted_then_the_product_is_told(tmp_path):
+    """Threat Z10: nobody forges a command unseen."""
+    async with bench(tmp_path) as it:
+        genuine = it.command("uncordon_node")
+        await it.carry_out(genuine)
+        it.executor.accept(genuine)
+        it.executor.accept(replace(it.command(action_id="action-2", nonce="n-2"), signature="AAAA"))
+
+        told = [(kind, severity, facts["action_id"], facts["code"]) for kind, severity, facts in it.told]
+        assert told == [
+            ("command_refused", "critical", "action-1", "replayed"),
+            ("command_refused", "critical", "action-2", "bad_signature"),
+        ]
+
+
+async def test_given_a_drain_for_money_when_aws_takes_the_node_then_the_rescue_goes_first(tmp_path):
+    async with bench(tmp_path, STUCK) as it:
+        polite = it.command("drain_node")
+        it.executor.accept(polite)
+        await asyncio.sleep(0.3)
+        deadline = (it.world.clock.now() + timedelta(seconds=20)).isoformat()
+        rescue = it.command(
+            "drain_node",
+            action_id="action-2",
+            nonce="nonce-2",
+            is_voluntary=False,
+            payload={**polite.payload, "deadline": deadline},
+        )
+
+        result = await it.carry_out(rescue)
+
+        assert result.error_code == "deadline_passed"
+        assert it.product.results["action-1"].error_code == "interrupted"
+        assert "urgent" in it.product.results["action-1"].error_message
+        assert not it.is_open(polite)
+
+
+@pytest.mark.parametrize("kind", ["cordon_node", "soft_cordon_node", "drain_node", "label_node"])
+async def test_given_a_node_that_the_policy_excludes_when_commanded_then_only_necessity_counts(
+    kind, tmp_path
+):
+    """Threat Z23: the agent knows the exclusions itself."""
+    excluded = Exclusions(node_labels={"kubernetes.io/os": "linux"})
+    async with bench(tmp_path, exclusions=lambda: excluded) as it:
+        payload = payload_of(it, labels={"acme.io/a": "b"})
+
+        result = await it.carry_out(it.command(kind, payload=payload))
+        needed = await it.carry_out(
+            it.command(kind, payload=payload, action_id="action-2", nonce="n-2", is_voluntary=False)
+        )
+
+        assert (result.status, result.error_code) == ("failed", "excluded_node")
+        assert needed.status == "completed"
+
+
+async def test_given_labels_when_commanded_then_they_are_set_and_removed_but_never_reserved_ones(tmp_path):
+    async with bench(tmp_path) as it:
+        name = it.command().payload["node_name"]
+
+        def order(number, **payload):
+            return it.command(
+                "label_node", action_id=f"a-{number}", nonce=f"n-{number}", payload=payload_of(it, **payload)
+            )
+
+        first = await it.carry_out(order(1, labels={"acme.io/a": "1", "acme.io/b": "2"}))
+        second = await it.carry_out(order(2, remove=["acme.io/a"]))
+        third = await it.carry_out(order(3, remove=["acme.io/a"], labels={"acme.io/b": "2"}))
+        reserved = await it.carry_out(order(4, labels={"topology.kubernetes.io/zone": "elsewhere"}))
+
+        changed = [result.result.get("changed") for result in (first, second, third)]
+        assert changed == [True, True, False]
+        labels = it.world.node(name)["metadata"]["labels"]
+        assert ("acme.io/a" in labels, labels["acme.io/b"]) == (False, "2")
+        assert reserved.error_code == "reserved_label"
+        assert labels["topology.kubernetes.io/zone"] != "elsewhere"
+
+
+async def test_given_a_pod_when_its_eviction_is_commanded_then_only_where_it_was_meant(tmp_path):
+    async with bench(tmp_path) as it:
+        name = it.world.busiest()
+        pod = min(it.world.pods_on(name))
+        other = next(each for each in it.world.names() if each != name)
+        payload = {**it.command().payload, "namespace": "default", "pod_name": pod}
+        elsewhere = {**payload, "node_name": other}
+
+        wrong = await it.carry_out(it.command("evict_pod", payload=elsewhere))
+        done = await it.carry_out(it.command("evict_pod", payload=payload, action_id="a-2", nonce="n-2"))
+
+        assert wrong.error_code == "node_mismatch"
+        assert (done.status, done.result) == ("completed", {"evicted": 1})
+        assert pod not in it.world.pods_on(name)
+
+
+RESOURCES = {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "128Mi"}}
+WEB = {
+    "namespace": "default",
+    "kind": "Deployment",
+    "name": "web",
+    "container": "web",
+    "resources": RESOURCES,
+}
+
+
+async def test_given_new_resources_when_commanded_then_the_workload_asks_for_them_and_the_old_are_told(
+    tmp_path,
+):
+    async with bench(tmp_path, user=RIGHTSIZING_AGENT) as it:
+        path = "/apis/apps/v1/namespaces/default/deployments/web"
+        [container] = it.world.body(path)["spec"]["template"]["spec"]["containers"]
+        named = {**WEB, "container": container["name"]}
+
+        result = await it.carry_out(it.command("update_deployment", payload=named))
+        again = {**named, "before": container["resources"]}
+        outdated = await it.carry_out(
+            it.command("update_deployment", payload=again, action_id="a-2", nonce="n-2")
+        )
+
+        [changed] = it.world.body(path)["spec"]["template"]["spec"]["containers"]
+        assert changed == {**container, "resources": {**container["resources"], **changed["resources"]}}
+        assert changed["resources"]["requests"] == RESOURCES["requests"]
+        assert result.result == {"before": container["resources"], "after": RESOURCES}
+        assert outdated.error_code == "changed_meanwhile"
+
+
+async def test_given_resources_that_must_not_be_set_when_commanded_then_nothing_changes(tmp_path):
+    """Threat Z33: what is signed is checked for its form all the same."""
+    refusals = (
+        ({"namespace": "kube-system"}, "protected_namespace"),
+        ({"namespace": "../../secrets"}, "invalid_payload"),
+        ({"kind": "Secret"}, "invalid_payload"),
+        ({"name": "gone"}, "workload_gone"),
+        ({"container": "sidecar"}, "container_gone"),
+        ({"resources": {}}, "invalid_payload"),
+        ({"resources": {"requests": {"nvidia.com/gpu": "1"}}}, "invalid_payload"),
+        ({"resources": {"requests": {"cpu": "much"}}}, "invalid_payload"),
+        ({"resources": {"requests": {"cpu": "0"}}}, "invalid_payload"),
+        ({"resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}}, "invalid_payload"),
+        ({}, "forbidden"),  # this agent was not given the right to change workloads
+    )
+    async with bench(tmp_path) as it:
+        before = it.world.body("/apis/apps/v1/deployments")["items"]
+
+        found = []
+        for number, (change, _) in enumerate(refusals):
+            names = {"action_id": f"action-{number}", "nonce": f"nonce-{number}"}
+            result = await it.carry_out(it.command("update_deployment", payload=WEB | change, **names))
+            found.append((change, result.error_code))
+
+        assert found == list(refusals)
+        after = it.world.body("/apis/apps/v1/deployments")["items"]
+        assert [each["spec"] for each in after] == [each["spec"] for each in before]

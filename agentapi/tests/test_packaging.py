@@ -1,6 +1,9 @@
 """The plain manifest and the chart say the same, and neither asks for more than the agent uses."""
 
+import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -8,38 +11,70 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 VALUES = yaml.safe_load((ROOT / "chart" / "values.yaml").read_text())
+OPTIONS = ("karpenter", "workloads")
+GIVEN = {
+    "apiUrl": "https://spotopt.example.com",
+    "clusterId": "00000000-0000-0000-0000-000000000000",
+    "workloadChanges": True,
+    "karpenter": True,
+}
 
 
-def manifest():
-    return list(yaml.safe_load_all((ROOT / "manifest.yaml").read_text()))
+def manifest(*, options=()):
+    files = [ROOT / "manifest.yaml", *(ROOT / "manifest-options" / f"{name}.yaml" for name in options)]
+    return [document for file in files for document in yaml.safe_load_all(file.read_text())]
 
 
 def rendered_chart():
-    """The chart as Helm renders it; its templates only put values in."""
-    text = (ROOT / "chart" / "templates" / "agent.yaml").read_text()
-    values = VALUES | {
-        "apiUrl": "https://spotopt.example.com",
-        "clusterId": "00000000-0000-0000-0000-000000000000",
-    }
+    """The chart as Helm renders it with every option; its templates only put values in."""
+    values = VALUES | GIVEN
 
     def put_in(match):
         expression = match.group(1)
+        if expression.startswith("- "):  # an option's if and end
+            return ""
         if ".Release.Namespace" in expression:
             return "spot-optimizer"
         value = values[re.search(r"\.Values\.(\w+)", expression).group(1)]
-        if "toJson" in expression:
-            return yaml.safe_dump(value, default_flow_style=True).strip()
+        if "toJson" in expression or "quote" not in expression:
+            return json.dumps(value)
         return '"' + str(value).replace("True", "true").replace("False", "false") + '"'
 
-    return list(yaml.safe_load_all(re.sub(r"\{\{(.*?)\}\}", put_in, text)))
+    files = [ROOT / "chart" / "templates" / f"{name}.yaml" for name in ("agent", *OPTIONS)]
+    texts = (re.sub(r"\{\{(.*?)\}\}", put_in, file.read_text()) for file in files)
+    return [document for text in texts for document in yaml.safe_load_all(text)]
 
 
 def workload(documents):
     return next(each for each in documents if each["kind"] == "Deployment")["spec"]["template"]["spec"]
 
 
+def without_namespace(documents):
+    return [each for each in documents if each["kind"] != "Namespace"]
+
+
 def test_given_chart_and_manifest_when_rendered_then_they_say_the_same():
-    assert rendered_chart() == [each for each in manifest() if each["kind"] != "Namespace"]
+    assert rendered_chart() == without_namespace(manifest(options=OPTIONS))
+
+
+@pytest.mark.skipif(shutil.which("helm") is None, reason="helm is not on the PATH")
+def test_given_helm_when_it_renders_the_chart_then_it_says_what_the_manifest_says():
+    settings = [f"--set={key}={json.dumps(value)}" for key, value in GIVEN.items()]
+    command = ["helm", "template", "spotopt-agent", ROOT / "chart", "-n", "spot-optimizer", *settings]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    rendered = [each for each in yaml.safe_load_all(shown) if each]
+    key = json.dumps
+    assert sorted(rendered, key=key) == sorted(without_namespace(manifest(options=OPTIONS)), key=key)
+
+
+def test_given_the_manifest_when_validated_strictly_then_the_three_newest_versions_take_it():
+    validator = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed")
+    newest = validator.utils.all_versions()[-3:]
+    assert len(newest) == 3
+    for version in newest:
+        for document in manifest(options=OPTIONS):
+            validator.validate(document, version, strict=True)
 
 
 def test_given_the_agent_when_installed_then_it_runs_without_privileges():
@@ -75,17 +110,31 @@ def test_given_the_cluster_role_when_read_then_it_writes_nothing_but_nodes_and_e
     assert not any("secrets" in rule["resources"] for rule in role["rules"])
 
 
-def test_given_the_role_in_its_own_namespace_when_read_then_it_reaches_one_secret():
+def test_given_the_role_in_its_own_namespace_when_read_then_it_reaches_one_secret_and_one_lease():
     role = next(each for each in manifest() if each["kind"] == "Role")
 
-    assert role["rules"] == [
-        {
-            "apiGroups": [""],
-            "resources": ["secrets"],
-            "resourceNames": ["spotopt-agent-identity"],
-            "verbs": ["get", "patch"],
-        }
+    named = {
+        tuple(rule["resources"]): (rule.get("resourceNames"), rule["verbs"]) for rule in role["rules"][:1]
+    }
+    assert named == {("secrets",): (["spotopt-agent-identity"], ["get", "patch"])}
+    assert [(rule.get("resourceNames"), rule["verbs"]) for rule in role["rules"][1:]] == [
+        (None, ["create"]),
+        (["spotopt-agent"], ["get", "update"]),
     ]
+    assert all(rule["resources"] == ["leases"] for rule in role["rules"][1:])
+
+
+def test_given_the_network_policy_when_read_then_only_the_health_port_is_open():
+    policy = next(each for each in manifest() if each["kind"] == "NetworkPolicy")["spec"]
+
+    assert policy["ingress"] == [{"ports": [{"port": 8080, "protocol": "TCP"}]}]
+    assert {each["port"] for rule in policy["egress"] for each in rule["ports"]} == {53, 443, 6443}
+
+
+def test_given_several_replicas_when_drained_then_the_budget_lets_them_go_one_by_one():
+    budget = next(each for each in manifest() if each["kind"] == "PodDisruptionBudget")["spec"]
+
+    assert (budget["maxUnavailable"], "minAvailable" in budget) == (1, False)
 
 
 @pytest.mark.parametrize("name", ["cryptography", "httpx", "kr8s"])
