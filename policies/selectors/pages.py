@@ -169,7 +169,9 @@ def potential(account_id: UUID | None = None) -> Potential:
     if account_id is not None:
         rows = rows.filter(cluster__account_id=account_id)
     plans = list(
-        rows.defer("document", "refusals").order_by("cluster_id", "-created_at").distinct("cluster_id")
+        rows.defer("document", "refusals", "constraint_prices")
+        .order_by("cluster_id", "-created_at")
+        .distinct("cluster_id")
     )
     worthwhile = [plan for plan in plans if plan.usd_per_hour_saved > 0]
     return Potential(

@@ -108,3 +108,61 @@ def test_given_another_organizations_cluster_when_opened_then_there_is_no_such_p
 
     for address in (path, f"{path}/nodes", f"{path}/plans", f"{path}/agent", f"{path}/cost.json"):
         assert visitor.page.request.get(address).status == 404
+
+
+def test_given_no_javascript_when_a_policy_is_changed_then_mistakes_stand_beside_their_fields(visit):
+    visitor = visit(java_script_enabled=False).sign_in("bob@acme.test")
+    page = visitor.open("/policies")
+    page.get_by_role("link", name="shop-staging").click()
+    page.get_by_label("Fewest nodes").fill("2")
+    page.get_by_role("button", name="Save policy").click()
+
+    field = page.get_by_label("Fewest nodes")
+    expect(field).to_have_attribute("aria-invalid", "true")
+    expect(page.locator(".field", has=field)).to_contain_text("greater than or equal to 3")
+    visitor.complaints.clear()  # the browser's word about the status 400
+
+    field.fill("4")
+    page.get_by_role("button", name="Save policy").click()
+
+    expect(page.get_by_text("Saved as version 2.")).to_be_visible()
+    page.get_by_role("link", name="History").click()
+    expect(page.get_by_role("cell", name="constraints.min_nodes")).to_be_visible()
+
+
+def test_given_the_keyboard_alone_when_a_what_if_is_asked_and_cancelled_then_it_is(visit):
+    visitor = visit().sign_in("bob@acme.test")
+    page = visitor.open("/clusters")
+    page.get_by_role("link", name="shop-production").focus()
+    page.keyboard.press("Enter")
+    page.get_by_role("link", name="What if").focus()
+    page.keyboard.press("Enter")
+
+    page.get_by_label("Spot prices change by").focus()
+    page.keyboard.type("25")
+    page.keyboard.press("Enter")
+
+    expect(page.get_by_text("Spot prices +25 %")).to_be_visible()
+    expect(page.get_by_text("Waiting for a worker")).to_be_visible()
+    page.get_by_role("button", name="Cancel").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator(".title-row").get_by_text("Cancelled")).to_be_visible()
+
+
+def test_given_a_template_when_cloned_changed_and_deleted_then_each_is_confirmed(visit):
+    visitor = visit().sign_in("bob@acme.test")
+    page = visitor.open("/templates")
+    page.get_by_role("link", name="Compute, high performance").click()
+    expect(page.get_by_role("button", name="Save template")).to_have_count(0)
+    page.get_by_role("button", name="Clone template").click()
+
+    page.get_by_label("Name", exact=True).fill("Builders")
+    page.get_by_text("General purpose").click()
+    page.get_by_label("m6i", exact=True).check()
+    page.get_by_role("button", name="Save template").click()
+    expect(page.get_by_role("heading", name="Builders")).to_be_visible()
+    expect(page.get_by_label("m6i", exact=True)).to_be_checked()
+
+    page.locator("#delete summary").click()
+    page.get_by_role("button", name="Delete template").click()
+    expect(page.get_by_text("Builders is deleted.")).to_be_visible()
