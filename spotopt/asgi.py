@@ -11,7 +11,9 @@ django_application = get_asgi_application()
 from channels.auth import AuthMiddlewareStack  # noqa: E402  # apps must be loaded first
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
+from django.conf import settings  # noqa: E402
 
+from spotopt.core.threads import BoundedThreads  # noqa: E402
 from spotopt.routing import agent_websocket_urlpatterns, websocket_urlpatterns  # noqa: E402
 
 _pages = AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns)))
@@ -23,4 +25,7 @@ async def _websocket(scope: Any, receive: Any, send: Any) -> None:
     await (_agents if scope["path"].startswith("/ws/agent/") else _pages)(scope, receive, send)
 
 
-application = ProtocolTypeRouter({"http": django_application, "websocket": _websocket})
+_http = BoundedThreads(
+    django_application, count=settings.WEB_THREADS, except_for=lambda path: path.endswith("/actions/claim")
+)
+application = ProtocolTypeRouter({"http": _http, "websocket": _websocket})

@@ -42,6 +42,10 @@ UNKNOWN_CREDENTIALS = frozenset(
         "SignatureDoesNotMatch",
     }
 )
+FAILED = frozenset(
+    {"InternalError", "InternalFailure", "InternalServerError", "ServiceUnavailable", "Unavailable"}
+)
+EXPIRED = frozenset({"RequestExpired", "ExpiredToken", "ExpiredTokenException"})
 NO_CAPACITY = frozenset(
     {"InsufficientInstanceCapacity", "InsufficientCapacity", "UnfulfillableCapacity", "Unsupported"}
 )
@@ -86,6 +90,18 @@ class AwsUnreachable(AwsError):
     """No connection to AWS could be made, or it broke."""
 
     slug, title, default_code = "aws-unreachable", "AWS cannot be reached", "aws_unreachable"
+
+
+class AwsFailed(AwsError):
+    """AWS failed inside: nobody knows whether it did what was asked."""
+
+    slug, title, default_code = "aws-failed", "AWS failed", "aws_failed"
+
+
+class AwsSessionExpired(AwsError):
+    """The session's credentials are over before their time; a new session helps."""
+
+    slug, title, default_code = "aws-session-expired", "The AWS session expired", "session_expired"
 
 
 class RegionDisabled(AwsError):
@@ -183,6 +199,8 @@ def _meaning(aws_code: str, message: str, action: str, region: str) -> tuple[typ
 
 _SPOKEN_BY_AWS: tuple[tuple[type[AwsError], Callable[[str, str], bool]], ...] = (
     (DryRunPassed, lambda code, _: code == "DryRunOperation"),
+    (AwsFailed, lambda code, _: code in FAILED),
+    (AwsSessionExpired, lambda code, _: code in EXPIRED),
     (GroupAtMinimum, lambda code, message: code == "ValidationError" and "min size" in message),
     (NoCapacity, lambda code, _: code in NO_CAPACITY),
     (ResourceMissing, lambda code, _: MISSING.search(code) is not None),

@@ -7,7 +7,15 @@ from decimal import Decimal
 from uuid import UUID
 
 from clusters.aws import autoscaling, ec2
-from clusters.aws.errors import AwsError, AwsThrottled, AwsTimeout, AwsUnreachable, ResourceMissing
+from clusters.aws.errors import (
+    AwsError,
+    AwsFailed,
+    AwsSessionExpired,
+    AwsThrottled,
+    AwsTimeout,
+    AwsUnreachable,
+    ResourceMissing,
+)
 from clusters.aws.session import RegionSession, RoleGrant, session_for
 from clusters.domain.capacity import CLUSTER_TAG, FleetOverride, FoundInstance, LaunchTemplate, ScalingGroup
 from clusters.models import Action, Instance, NodeGroup
@@ -17,7 +25,7 @@ from spotopt.core.clock import utcnow
 from spotopt.core.errors import Conflict, GuardrailViolated
 
 RETRY_AFTER = timedelta(seconds=15)
-_UNCERTAIN = (AwsThrottled, AwsTimeout, AwsUnreachable)
+_UNCERTAIN = (AwsThrottled, AwsTimeout, AwsUnreachable, AwsFailed, AwsSessionExpired)
 """After these nobody knows whether AWS acted: the action is tried again with the same token."""
 
 
@@ -46,6 +54,8 @@ def actuate(*, action_id: UUID, worker: str) -> str:
         )
         outcome = _EXECUTORS[action.kind](action, session)
     except _UNCERTAIN as error:
+        if isinstance(error, AwsSessionExpired):
+            session_for.cache_clear()
         return _try_again_later(action, error)
     except GuardrailViolated as refusal:
         code = str(refusal.extra["code"])

@@ -218,6 +218,20 @@ def test_given_throttling_when_actuated_then_it_waits_and_a_later_worker_does_it
         assert _run(launch, "two") == Action.Status.SUCCEEDED
 
 
+@pytest.mark.parametrize("fault", ["error_rate", "expired_rate"])
+def test_given_a_failure_that_says_nothing_about_the_launch_when_actuated_then_a_later_worker_does_it(
+    aws, launch, fault
+):
+    setattr(aws.server.faults, fault, 1.0)
+    first = _run(launch)
+    setattr(aws.server.faults, fault, 0.0)
+
+    with _later(timedelta(seconds=16)):
+        second = _run(launch, "two")
+
+    assert (first, second) == ("waiting", Action.Status.SUCCEEDED)
+
+
 def test_given_aws_away_for_longer_than_patience_when_reaped_then_the_action_fails(launch):
     actions.claim_for_actuator(action_id=launch.pk, worker="one")
 

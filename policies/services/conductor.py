@@ -1,7 +1,8 @@
 """Carry one plan out, wave by wave: launch, wait for Ready, cordon, drain, terminate, verify.
 
 A tick looks only at rows: steps, their actions, and what the agent and the scans reported. It requests
-actions and never waits, so that a crash between two ticks loses nothing.
+actions and never waits. Each change is a turn, committed by itself: a crash between two of them loses
+nothing, and nobody waits for a whole tick.
 """
 
 from audit.models import AuditLog
@@ -28,7 +29,7 @@ _ACTION_KIND = {
 
 
 class Conductor:
-    """One tick of one plan; the caller holds the plan's row lock."""
+    """One tick of one plan; no other worker may be at it."""
 
     def __init__(self, plan: Plan) -> None:
         self._run = PlanRun(plan)
@@ -42,7 +43,8 @@ class Conductor:
             self._start()
         for step in run.steps:
             if step.status == Status.RUNNING:
-                self._follower.follow(step)
+                with run.turn():
+                    self._follower.follow(step)
         if run.is_running:
             self._watch_agent()
         if run.is_running:
@@ -53,13 +55,18 @@ class Conductor:
     # --- the start -------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        self._run.plan.status, self._run.plan.started_at = Plan.Status.RUNNING, self._run.now
-        self._run.plan.document["pending_before"] = self._run.cluster.pending_pods
-        self._run.plan.save(update_fields=["status", "started_at", "document", "updated_at"])
-        for wave in self._run.waves:
-            for removal in wave.removals:
-                self._steer_away(removal.node_id, removal.instance_id)
-        self._run.announce()
+        run = self._run
+        for removal in (removal for wave in run.waves for removal in wave.removals):
+            if run.plan.status == Plan.Status.APPROVED:
+                with run.turn():
+                    self._steer_away(removal.node_id, removal.instance_id)
+        if run.plan.status != Plan.Status.APPROVED:
+            return
+        with run.turn():
+            run.plan.status, run.plan.started_at = Plan.Status.RUNNING, run.now
+            run.plan.document["pending_before"] = run.cluster.pending_pods
+            run.plan.save(update_fields=["status", "started_at", "document", "updated_at"])
+            run.announce()
 
     def _steer_away(self, node_name: str, instance_id: str) -> None:
         """Ask the scheduler to prefer other nodes, so that no evicted pod lands where it must leave again."""
@@ -79,7 +86,8 @@ class Conductor:
     def _watch_agent(self) -> None:
         seen = self._run.cluster.snapshot_at
         if seen is None or self._run.now - seen > SILENT_AGENT:
-            self._run.stop("The agent has been silent for ten minutes.")
+            with self._run.turn():
+                self._run.stop("The agent has been silent for ten minutes.")
 
     def _advance_waves(self) -> None:
         for number, wave in enumerate(self._run.waves, start=1):
@@ -133,9 +141,11 @@ class Conductor:
         self._held = {refusal.subject for refusal in refusals}
         for refusal in refusals:
             if refusal.subject in waiting:
-                self._refuse(waiting[refusal.subject], refusal, number)
+                with self._run.turn():
+                    self._refuse(waiting[refusal.subject], refusal, number)
 
     def _refuse(self, step: PlanStep, refusal: Refusal, number: int) -> None:
+        """Have the removal wait for what may lift, else leave its node alone; called in a turn."""
         since = self._run.last_finished(number, Kind.LAUNCH) or self._run.plan.started_at or self._run.now
         if refusal.code in PATIENT_REFUSALS and self._run.now - since < RECHECK_PATIENCE:
             self._run.note(step, refusal.reason)
@@ -154,7 +164,8 @@ class Conductor:
 
     def _begin_removal(self, step: PlanStep) -> None:
         if step.kind == Kind.VERIFY:
-            self._run.open(step, action=None)
+            with self._run.turn():
+                self._run.open(step, action=None)
             return
         drained_at = self._run.last_finished(step.wave, Kind.DRAIN, step.target)
         if step.kind == Kind.TERMINATE and not self._run.is_fresh(drained_at):
@@ -162,22 +173,26 @@ class Conductor:
         self._begin(step, dict(step.params), step.params.get("reason", ""))
 
     def _begin(self, step: PlanStep, params: dict[str, object], reason: str) -> None:
-        try:
-            action = self._run.request(
-                _ACTION_KIND[Kind(step.kind)],
-                step.target,
-                params,
-                reason,
-                f"{self._run.plan.pk}:{step.seq}:{step.attempts + 1}",
-            )
-        except GuardrailViolated as refusal:
-            code = str(refusal.extra.get("code", ""))
-            step.attempts += code not in WAIT_CODES  # waiting for room in a budget is no attempt
-            step.started_at = step.started_at or self._run.now
-            self._follower.after_failure(step, code, refusal.detail)
-            return
-        step.attempts += 1
-        self._run.open(step, action)
+        with self._run.turn():
+            try:
+                action = self._run.request(
+                    _ACTION_KIND[Kind(step.kind)],
+                    step.target,
+                    params,
+                    reason,
+                    f"{self._run.plan.pk}:{step.seq}:{step.attempts + 1}",
+                )
+            except GuardrailViolated as refusal:
+                self._refused_at_once(step, refusal)
+            else:
+                step.attempts += 1
+                self._run.open(step, action)
+
+    def _refused_at_once(self, step: PlanStep, refusal: GuardrailViolated) -> None:
+        code = str(refusal.extra.get("code", ""))
+        step.attempts += code not in WAIT_CODES  # waiting for room in a budget is no attempt
+        step.started_at = step.started_at or self._run.now
+        self._follower.after_failure(step, code, refusal.detail)
 
     # --- the end -------------------------------------------------------------------------------------
 
@@ -188,19 +203,21 @@ class Conductor:
         run, plan = self._run, self._run.plan
         if any(s.status == Status.RUNNING and s.kind != Kind.VERIFY for s in run.steps):
             return
-        for step in run.steps:
-            if step.status not in FINAL:
-                run.close(step, Status.SKIPPED, plan.stop_reason)
+        with run.turn():
+            for step in run.steps:
+                if step.status not in FINAL:
+                    run.close(step, Status.SKIPPED, plan.stop_reason)
         left = Cleanup(plan=plan, waves=run.waves, actor=run.actor, now=run.now).tick()
         if left is None:
             return
-        stopped = plan.status == Plan.Status.STOPPING
-        plan.status = Plan.Status.STOPPED if stopped else Plan.Status.COMPLETED
-        plan.finished_at = run.now
-        plan.stop_reason = " ".join(filter(None, [plan.stop_reason, left]))[:500]
-        plan.save(update_fields=["status", "finished_at", "stop_reason", "updated_at"])
-        run.announce()
-        self._record_end()
+        with run.turn():
+            stopped = plan.status == Plan.Status.STOPPING
+            plan.status = Plan.Status.STOPPED if stopped else Plan.Status.COMPLETED
+            plan.finished_at = run.now
+            plan.stop_reason = " ".join(filter(None, [plan.stop_reason, left]))[:500]
+            plan.save(update_fields=["status", "finished_at", "stop_reason", "updated_at"])
+            run.announce()
+            self._record_end()
 
     def _record_end(self) -> None:
         run, plan = self._run, self._run.plan

@@ -1,9 +1,11 @@
 """Approve, reject and carry out plans. Ticks move them on; every tick may run twice."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from uuid import UUID
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 
 from accounts import platform
 from accounts.domain import roles
@@ -15,7 +17,7 @@ from policies.domain.progress import MAX_PRICE_DRIFT, MAX_QUOTE_AGE
 from policies.models import ClusterPolicy, Plan
 from policies.selectors.snapshot import quotes
 from policies.services.conductor import Conductor
-from policies.services.run import PlanRun
+from policies.services.run import PlanMoved, PlanRun
 from spotopt.core.actor import Actor
 from spotopt.core.clock import utcnow
 from spotopt.core.errors import Conflict, GuardrailViolated, NotFound
@@ -91,19 +93,30 @@ def stop_plan(*, plan_id: UUID, actor: Actor, reason: str = "") -> Plan:
     return plan
 
 
-@transaction.atomic
 def advance_plan(*, plan_id: UUID) -> bool:
-    """Move one plan as far as it can go now; False when it is over or another worker holds it."""
-    plan = (
-        Plan.objects.select_for_update(of=("self",), skip_locked=True)
-        .select_related("cluster")
-        .filter(pk=plan_id, status__in=UNDER_WAY)
-        .first()
-    )
-    if plan is None:
-        return False
-    Conductor(plan).tick()
-    return True
+    """Move one plan as far as it can go now; False when it is over or another worker is at it."""
+    with _only_worker(plan_id) as is_mine:
+        plans = Plan.objects.select_related("cluster").filter(pk=plan_id, status__in=UNDER_WAY)
+        plan = plans.first() if is_mine else None
+        if plan is None:
+            return False
+        with suppress(PlanMoved):
+            Conductor(plan).tick()
+        return True
+
+
+@contextmanager
+def _only_worker(plan_id: UUID) -> Iterator[bool]:
+    """Tell whether the plan is this worker's until the block ends; a dead worker's hold ends with it."""
+    key = int.from_bytes(plan_id.bytes[:8], signed=True)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s)", [key])
+        is_mine: bool = cursor.fetchone()[0]
+        try:
+            yield is_mine
+        finally:
+            if is_mine:
+                cursor.execute("SELECT pg_advisory_unlock(%s)", [key])
 
 
 def _locked(plan_id: UUID) -> Plan:

@@ -1,8 +1,11 @@
 """One plan in one tick: its rows, read once, and the small changes that every part of a tick makes."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
+
+from django.db import transaction
 
 from clusters.models import Action, Instance
 from clusters.services.actions import cancel_pending, request_action
@@ -17,8 +20,12 @@ Kind, Status = PlanStep.Kind, PlanStep.Status
 FINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.REFUSED, Status.SKIPPED, Status.ROLLED_BACK})
 
 
+class PlanMoved(Exception):
+    """Somebody moved the plan since the tick read it; the next tick takes that in."""
+
+
 class PlanRun:
-    """The plan, its steps and its launched nodes; the caller holds the plan's row lock."""
+    """The plan, its steps and its launched nodes; each change is made in a turn, or under the row's lock."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -33,6 +40,18 @@ class PlanRun:
                 launch_action_id__in=[step.action_id for step in self.steps if step.kind == Kind.LAUNCH]
             )
         }
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Hold the plan for one small change and commit it; raise PlanMoved when it is not as it was read.
+
+        Short, because an event locks the organization's record until the commit.
+        """
+        with transaction.atomic():
+            rows = Plan.objects.select_for_update(of=("self",), no_key=True).filter(pk=self.plan.pk)
+            if rows.values_list("status", flat=True).get() != self.plan.status:
+                raise PlanMoved
+            yield
 
     @property
     def is_running(self) -> bool:

@@ -5,6 +5,7 @@ from decimal import Decimal
 
 import pytest
 import time_machine
+from django.db import connection
 from django.db.models import Count
 
 from accounts import platform
@@ -20,7 +21,7 @@ from clusters.tests.factories import (
     WorkloadFactory,
 )
 from policies.models import OptimizationJob, Plan, PlanStep
-from policies.services import execution
+from policies.services import conductor, execution, run
 from policies.services.policies import default_policy_for
 from spotopt.core.actor import Actor
 from spotopt.core.clock import utcnow
@@ -480,3 +481,41 @@ def test_given_a_rejected_plan_when_approved_then_it_conflicts(plan, owner):
 
     with pytest.raises(Conflict):
         execution.approve_plan(plan_id=plan.pk, actor=owner)
+
+
+def test_given_a_plan_that_starts_when_it_requests_then_each_request_is_a_transaction_of_its_own(
+    plan, owner, monkeypatch
+):
+    execution.approve_plan(plan_id=plan.pk, actor=owner)
+    outside, depths = len(connection.savepoint_ids), []
+    request = run.request_action
+
+    def watched(**given):
+        depths.append(len(connection.savepoint_ids))
+        return request(**given)
+
+    monkeypatch.setattr(run, "request_action", watched)
+
+    execution.advance_plan(plan_id=plan.pk)
+
+    assert len(depths) > 1
+    assert set(depths) == {outside + 1}
+
+
+def test_given_a_person_who_stops_it_in_the_middle_of_a_tick_when_it_goes_on_then_nothing_is_requested(
+    plan, owner, monkeypatch
+):
+    execution.approve_plan(plan_id=plan.pk, actor=owner)
+    tick = conductor.Conductor.tick
+
+    def stopped_meanwhile(self):
+        execution.stop_plan(plan_id=plan.pk, actor=owner)
+        tick(self)
+
+    monkeypatch.setattr(conductor.Conductor, "tick", stopped_meanwhile)
+
+    execution.advance_plan(plan_id=plan.pk)
+
+    plan.refresh_from_db()
+    assert plan.status == Plan.Status.STOPPING
+    assert not Action.objects.filter(plan_id=plan.pk).exists()

@@ -94,6 +94,8 @@ DATABASES = {
         "CONN_HEALTH_CHECKS": True,
     }
 }
+WEB_THREADS = env.int("WEB_THREADS", default=16)
+"""Requests that one web process serves at once, and so the database connections that it keeps."""
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 REDIS_URL = env("REDIS_URL")
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
