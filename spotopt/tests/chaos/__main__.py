@@ -10,19 +10,23 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from spotopt.management.embedded import free_port
 from spotopt.tests.chaos import records, report
-from spotopt.tests.chaos.campaign import Campaign, Hosts
+from spotopt.tests.chaos.campaign import Agents, Campaign
 from spotopt.tests.chaos.storm import STRIKES, Storm
 from spotopt.tests.chaos.wire import Wire
-from spotopt.tests.smoke.client import ROOT, wait_until
+from spotopt.tests.smoke.client import ROOT
 from spotopt.tests.smoke.instance import Instance, start
 from spotopt.tests.smoke.road import Road
+from spotopt.tests.smoke.truth import World
 
 SABOTAGE = Path(__file__).parent / "sabotage"
 CALM_MINUTES = 13
 """By the simulated clock: longer than the patience after which the simulator calls a machine an orphan."""
+ROUNDS = 10
+"""Runs of each cluster."""
 _LOOK_SECONDS = 0.5
 
 
@@ -34,15 +38,15 @@ class FaultRun:
         self._begun = time.monotonic()
         self._instance: Instance | None = None
         self._wire: Wire | None = None
-        self._hosts: Hosts | None = None
+        self._agents: Agents | None = None
 
     def run(self) -> report.Outcome:
         """Start, drive, and return what was found."""
         try:
             return self._run()
         finally:
-            if self._hosts is not None:
-                self._hosts.stop()
+            if self._agents is not None:
+                self._agents.stop()
             if self._wire is not None:
                 self._wire.stop()
             if self._instance is not None:
@@ -57,70 +61,59 @@ class FaultRun:
         instance = self._instance = start(
             state=options.state, fleet="many", speed=options.speed, seed=options.seed
         )
-        campaign = Campaign(instance=instance, seed=options.seed, say=self.say)
         self._wire = Wire(target=instance.url, port=free_port(), seed=options.seed)
         self._wire.start()
-        self._hosts = Hosts(instance, self._wire, campaign.world)
-        self._connect(campaign)
+        agents = self._agents = Agents(instance, self._wire, World(instance.control_url))
+        campaign = Campaign(instance=instance, agents=agents, seed=options.seed, say=self.say)
+        clusters = self._clusters(campaign)
         records.watch(instance.state / "postgres")
         strikes = max(1, round(STRIKES * min(1.0, options.runs / 200)))
-        storm = Storm(
-            campaign=campaign, wire=self._wire, hosts=self._hosts, seed=options.seed, strikes=strikes
-        )
+        storm = Storm(campaign=campaign, wire=self._wire, agents=agents, seed=options.seed, strikes=strikes)
         storm.begin()
         if options.sabotage == "pdb":
             campaign.world.order("faults", {"pdb_enforcement": False})
-        threads = campaign.run(-(-options.runs // len(campaign.clusters)))
-        self._weather(campaign, storm, threads)
+        rounds = -(-options.runs // len(clusters))
+        threads = campaign.run(clusters, rounds=rounds, at_once=options.at_once)
+        self._weather(campaign, agents, storm, threads)
         struck = storm.struck()
         storm.end()
-        self._calm_down(campaign)
+        self._calm_down(agents)
         return report.Outcome(
-            runs=dict(campaign.tally.ended), struck=struck, counters=self._counters(campaign)
+            runs=dict(campaign.tally.ended), struck=struck, counters=self._counters(campaign, self._wire)
         )
 
-    def _connect(self, campaign: Campaign) -> None:
-        instance, hosts = campaign.instance, self._hosts
-        assert hosts is not None  # made before
-        road = Road(instance, say=self.say)
+    def _clusters(self, campaign: Campaign) -> list[dict[str, Any]]:
+        """Sign up, link the account, and return as many clusters as there are runs for."""
+        road = Road(campaign.instance, say=self.say)
         road.api = campaign.api
         campaign.api.sign_up("chaos@spotopt.example", "Fault run")
         road.link()
         clusters = campaign.api.get("/clusters?page_size=100")["clusters"]
-        campaign.clusters = sorted(clusters, key=lambda each: each["name"])[: min(20, self._options.runs)]
-        for cluster in campaign.clusters:
-            hosts.add(
-                cluster, campaign.api.post("/clusters/connect", {"cluster_id": cluster["id"]})["api_token"]
-            )
-        hosts.revive()
-        for cluster in campaign.clusters:
-            path = f"/clusters/{cluster['id']}"
-            wait_until(path, lambda p=path: campaign.api.get(p)["snapshot_at"] is not None, seconds=120)
-        self.say(f"{len(campaign.clusters)} clusters report")
+        wanted = max(1, min(len(clusters), self._options.runs // ROUNDS))
+        return sorted(clusters, key=lambda each: str(each["name"]))[:wanted]
 
-    def _weather(self, campaign: Campaign, storm: Storm, threads: list[threading.Thread]) -> None:
+    def _weather(
+        self, campaign: Campaign, agents: Agents, storm: Storm, threads: list[threading.Thread]
+    ) -> None:
         """Let the storm blow until every thread is done or the time is over."""
         deadline = time.monotonic() + self._options.minutes * 60
         while any(thread.is_alive() for thread in threads):
             if time.monotonic() > deadline:
                 self.say("The time is over.")
                 return
-            assert self._hosts is not None  # made before
-            self._hosts.revive()
+            agents.revive()
             storm.tick(progress=campaign.tally.finished / self._options.runs)
             time.sleep(_LOOK_SECONDS)
 
-    def _calm_down(self, campaign: Campaign) -> None:
+    def _calm_down(self, agents: Agents) -> None:
         """Let the product tidy up in peace, as long as it may take by its own rules."""
         until = time.monotonic() + CALM_MINUTES * 60 / self._options.speed
         while time.monotonic() < until:
-            assert self._hosts is not None  # made before
-            self._hosts.revive()
+            agents.revive()
             time.sleep(_LOOK_SECONDS)
 
-    def _counters(self, campaign: Campaign) -> Counter[str]:
-        assert self._wire is not None  # made before
-        witness, world = self._wire.witness, campaign.world
+    def _counters(self, campaign: Campaign, wire: Wire) -> Counter[str]:
+        witness, world = wire.witness, campaign.world
         found: Counter[str] = Counter()
         for name, move in records.broken_rules(records.read(campaign.instance.state / "postgres")):
             found[name] += 1
@@ -166,7 +159,8 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--speed", type=float, default=20, help="simulated seconds in one second")
-    parser.add_argument("--minutes", type=float, default=25, help="on the wall; what is not over then hangs")
+    parser.add_argument("--at-once", type=int, default=8, help="clusters at work at the same time")
+    parser.add_argument("--minutes", type=float, default=30, help="on the wall; what is not over then hangs")
     parser.add_argument("--state", type=Path, default=ROOT / ".spotopt" / "chaos")
     parser.add_argument("--break", dest="sabotage", choices=sorted(report.SAFEGUARDS))
     return parser.parse_args(arguments)

@@ -1,6 +1,8 @@
 """One customer with many clusters: optimizes each again and again, and changes its load in between."""
 
 import json
+import os
+import queue
 import random
 import subprocess
 import sys
@@ -8,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,12 +19,12 @@ import httpx
 from botocore.exceptions import BotoCoreError, ClientError
 
 from spotopt.tests.chaos.wire import Wire
-from spotopt.tests.smoke.client import RETRIED, ROOT, ApiClient
+from spotopt.tests.smoke.client import RETRIED, ROOT, ApiClient, wait_until
 from spotopt.tests.smoke.instance import Instance
 from spotopt.tests.smoke.road import CUSTOMER_ACCOUNT, OVER
 from spotopt.tests.smoke.truth import World
 
-AGENTS_PER_HOST = 5
+PASSED_ON = ("PATH", "HOME", "PYTHONPATH", "CHAOS_BREAK")
 RUN_MINUTES = 120
 """A run that is not over by then, by the simulated clock, hangs."""
 SOFT_TAINT = "spotopt.io/consolidating"
@@ -34,16 +37,16 @@ _SERVER_ERROR = 500
 class Tally:
     """What became of the runs."""
 
-    begun: int = 0
     ended: Counter[str] = field(default_factory=Counter)
     """Runs by how they ended: completed, stopped, nothing to do, hang, failed."""
     left_cordoned: set[str] = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def end(self, how: str) -> None:
+    def end(self, how: str, left_cordoned: set[str]) -> None:
         """Count one run."""
         with self.lock:
             self.ended[how] += 1
+            self.left_cordoned |= left_cordoned
 
     @property
     def finished(self) -> int:
@@ -51,25 +54,28 @@ class Tally:
         return sum(self.ended.values())
 
 
-class Hosts:
-    """The processes in which the agents live; started again when they die, as Kubernetes would."""
+class Agents:
+    """The agents' processes, one for each cluster that is at work; started again when they die."""
 
     def __init__(self, instance: Instance, wire: Wire, world: World) -> None:
         self._instance, self._wire, self._world = instance, wire, world
         self._directory = instance.state / "agents"
-        self._environments: list[dict[str, str]] = []
-        self.processes: dict[int, subprocess.Popen[bytes]] = {}
+        self._environments: dict[str, dict[str, str]] = {}
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._lock = threading.Lock()
+        self._added = 0
 
     def add(self, cluster: dict[str, Any], token: str) -> None:
-        """Prepare the agent of a cluster; every third one runs on a clock that is wrong."""
+        """Start the agent of a cluster; two of three run on a clock that is wrong."""
         kubernetes = self._world.read(f"clusters/{cluster['name']}/credentials")
         state = self._directory / cluster["name"]
         state.mkdir(parents=True, exist_ok=True)
         clock = json.loads(self._instance.clock())
-        clock["origin"] += SKEWS_SECONDS[len(self._environments) % len(SKEWS_SECONDS)]
-        self._environments.append(
-            {
+        with self._lock:
+            clock["origin"] += SKEWS_SECONDS[self._added % len(SKEWS_SECONDS)]
+            self._added += 1
+            self._environments[cluster["id"]] = {
+                **{name: os.environ[name] for name in PASSED_ON if name in os.environ},
                 "SPOTOPT_CLOCK": json.dumps(clock),
                 "SPOTOPT_API_URL": self._wire.url,
                 "SPOTOPT_CLUSTER_ID": cluster["id"],
@@ -77,79 +83,103 @@ class Hosts:
                 "SPOTOPT_KUBE_SERVER": kubernetes["server"],
                 "SPOTOPT_KUBE_TOKEN": kubernetes["token"],
                 "SPOTOPT_AGENT_STATE": str(state),
+                "LOG_LEVEL": "WARNING",
             }
-        )
+            self._run(cluster["id"])
+
+    def remove(self, cluster: dict[str, Any]) -> None:
+        """Stop the agent of a cluster for good."""
+        with self._lock:
+            self._environments.pop(cluster["id"], None)
+            process = self._processes.pop(cluster["id"])
+        process.kill()
+        process.wait()
 
     def replace_token(self, cluster_id: str, token: str) -> None:
         """Give the agent of a cluster another key, as its operator would: a new Secret and a restart."""
         with self._lock:
-            for number, environment in enumerate(self._environments):
-                if environment["SPOTOPT_CLUSTER_ID"] == cluster_id:
-                    environment["SPOTOPT_API_TOKEN"] = token
-                    self._run(number // AGENTS_PER_HOST)
+            self._environments[cluster_id]["SPOTOPT_API_TOKEN"] = token
+            self._processes[cluster_id].terminate()
+
+    def at_work(self) -> list[str]:
+        """Return the ids of the clusters whose agents run."""
+        with self._lock:
+            return sorted(each for each, process in self._processes.items() if process.poll() is None)
+
+    def kill(self, cluster_id: str) -> None:
+        """End one agent without a word."""
+        with self._lock:
+            self._processes[cluster_id].kill()
 
     def revive(self) -> None:
-        """Start what does not run."""
+        """Start what died."""
         with self._lock:
-            for host in range(-(-len(self._environments) // AGENTS_PER_HOST)):
-                process = self.processes.get(host)
-                if process is None or process.poll() is not None:
-                    self._run(host)
+            for cluster_id, process in list(self._processes.items()):
+                if process.poll() is not None:
+                    self._run(cluster_id)
 
     def stop(self) -> None:
         """Stop all of them."""
-        for process in self.processes.values():
-            process.kill()
-            process.wait()
+        with self._lock:
+            for process in self._processes.values():
+                process.kill()
+                process.wait()
+            self._processes.clear()
 
-    def _run(self, host: int) -> None:
-        running = self.processes.get(host)
-        if running is not None and running.poll() is None:
-            running.terminate()
-            running.wait(20)
-        path = self._directory / f"host-{host}.json"
-        path.write_text(json.dumps(self._environments[host * AGENTS_PER_HOST : (host + 1) * AGENTS_PER_HOST]))
-        with (self._directory / f"host-{host}.log").open("ab") as log:
-            self.processes[host] = subprocess.Popen(  # our own agents
-                [sys.executable, "-m", "spotopt.tests.chaos.host", str(path)],
-                cwd=ROOT, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+    def _run(self, cluster_id: str) -> None:
+        with (self._directory / f"{cluster_id}.log").open("ab") as log:
+            self._processes[cluster_id] = subprocess.Popen(  # our own agent
+                [sys.executable, "-m", "agentapi.agent"], env=self._environments[cluster_id], cwd=ROOT,
+                stdout=log, stderr=log, stdin=subprocess.DEVNULL,
             )  # fmt: skip
 
 
 class Campaign:
-    """Drives every cluster in a thread of its own."""
+    """Works through the clusters, some at a time, with many optimizations of each."""
 
-    def __init__(self, *, instance: Instance, seed: int, say: Callable[[str], None]) -> None:
-        self.instance, self.say, self.seed = instance, say, seed
+    def __init__(self, *, instance: Instance, agents: Agents, seed: int, say: Callable[[str], None]) -> None:
+        self.instance, self.agents, self.say, self.seed = instance, agents, say, seed
         self.world = World(instance.control_url)
         self.tally = Tally()
         self.api = ApiClient(instance.url, patience_seconds=180, retried=RETRIED | {_SERVER_ERROR})
-        self.clusters: list[dict[str, Any]] = []
+        self._waiting: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
 
-    def run(self, rounds: int) -> list[threading.Thread]:
-        """Start the threads and return them."""
-        threads = [
-            threading.Thread(target=self._drive, args=(cluster, rounds), name=cluster["name"], daemon=True)
-            for cluster in self.clusters
-        ]
+    def run(self, clusters: list[dict[str, Any]], *, rounds: int, at_once: int) -> list[threading.Thread]:
+        """Start to work through the clusters, some at a time; return the threads that do."""
+        for cluster in clusters:
+            self._waiting.put(cluster)
+        threads = [threading.Thread(target=self._work, args=(rounds,), daemon=True) for _ in range(at_once)]
         for thread in threads:
             thread.start()
         return threads
 
-    def _drive(self, cluster: dict[str, Any], rounds: int) -> None:
-        dice = random.Random(f"{self.seed}/{cluster['name']}")  # reproducible
-        for number in range(rounds):
-            if number:
+    def _work(self, rounds: int) -> None:
+        with suppress(queue.Empty):
+            while True:
+                cluster = self._waiting.get_nowait()
+                self._connect(cluster)
+                for number in range(1, rounds + 1):
+                    self._drive(cluster, number)
+                self.agents.remove(cluster)
+
+    def _connect(self, cluster: dict[str, Any]) -> None:
+        issued = self.api.post("/clusters/connect", {"cluster_id": cluster["id"]})
+        self.agents.add(cluster, issued["api_token"])
+        path = f"/clusters/{cluster['id']}"
+        wait_until(path, lambda: self.api.get(path)["snapshot_at"] is not None, seconds=300)
+
+    def _drive(self, cluster: dict[str, Any], number: int) -> None:
+        dice = random.Random(f"{self.seed}/{cluster['name']}/{number}")  # reproducible
+        try:
+            if number > 1:
                 Customer(self, cluster, dice).change_load()
-            self.tally.begun += 1
-            try:
-                how = self._run_once(cluster)
-            except (SystemExit, httpx.HTTPError) as error:
-                self.say(f"{cluster['name']} run {number + 1} failed: {error}")
-                how = "failed"
-            self.tally.end(how)
-            self.tally.left_cordoned |= self._left_cordoned(cluster)
-            self.say(f"{cluster['name']} run {number + 1}/{rounds}: {how}")
+            how = self._run_once(cluster)
+        except (SystemExit, httpx.HTTPError) as error:
+            self.say(f"{cluster['name']} run {number} failed: {error}")
+            how = "failed"
+        left = self._left_cordoned(cluster)
+        self.tally.end(how, left)
+        self.say(f"{cluster['name']} run {number}: {how}{f', left cordoned: {left}' if left else ''}")
 
     def _run_once(self, cluster: dict[str, Any]) -> str:
         """Ask for a plan, approve it and follow it to its end; return how it ended."""

@@ -7,11 +7,10 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import fields
-from typing import Any
 
 import httpx
 
-from spotopt.tests.chaos.campaign import Campaign, Hosts
+from spotopt.tests.chaos.campaign import Agents, Campaign
 from spotopt.tests.chaos.wire import Rates, Wire
 from spotopt.tests.smoke.sabotage import pid_of
 
@@ -68,8 +67,8 @@ LABELS = {
 class Storm:
     """Strikes in step with the campaign, so that every kind has struck enough when the last run ends."""
 
-    def __init__(self, *, campaign: Campaign, wire: Wire, hosts: Hosts, seed: int, strikes: int) -> None:
-        self._campaign, self._wire, self._hosts = campaign, wire, hosts
+    def __init__(self, *, campaign: Campaign, wire: Wire, agents: Agents, seed: int, strikes: int) -> None:
+        self._campaign, self._wire, self._agents = campaign, wire, agents
         self._random = random.Random(seed)  # reproducible
         self._done: Counter[str] = Counter()
         self._blows = self._shuffled(strikes)
@@ -116,45 +115,45 @@ class Storm:
             yield from kinds
 
     def _strike(self, blow: str) -> None:
-        cluster = self._random.choice(self._campaign.clusters)
+        at_work = self._agents.at_work()
+        cluster_id = self._random.choice(at_work) if at_work else ""
         try:
             if blow in VICTIMS:
-                self._kill(blow)
+                self._kill(blow, cluster_id)
             elif blow == "partition":
-                self._wire.cut(cluster["id"], PARTITION_MINUTES * 60 / self._campaign.instance_rate)
+                self._wire.cut(cluster_id, PARTITION_MINUTES * 60 / self._campaign.instance_rate)
             elif blow == "expired_key":
-                self._revoke_key(cluster)
+                self._revoke_key(cluster_id)
             elif blow == "pause":
-                self._pause(cluster)
+                self._pause(cluster_id)
             else:
                 self._campaign.world.order("faults", {"aws": {"fail_after": LOST_LAUNCHES}})
-        except (ProcessLookupError, FileNotFoundError, KeyError, httpx.HTTPError) as error:
+        except (ProcessLookupError, FileNotFoundError, KeyError, SystemExit, httpx.HTTPError) as error:
             self._campaign.say(f"{blow} missed: {error!r}")
 
-    def _kill(self, victim: str) -> None:
+    def _kill(self, victim: str, cluster_id: str) -> None:
         if victim == "agent":
-            running = [each for each in self._hosts.processes.values() if each.poll() is None]
-            self._random.choice(running).kill()
+            self._agents.kill(cluster_id)
         else:
             os.kill(pid_of(self._campaign.instance.state, victim), signal.SIGKILL)
         self._done[victim] += 1
 
-    def _revoke_key(self, cluster: dict[str, Any]) -> None:
+    def _revoke_key(self, cluster_id: str) -> None:
         """Revoke the agent's key, let it run into that, then give it another."""
         api = self._campaign.api
-        path = f"/clusters/{cluster['id']}/keys"
+        path = f"/clusters/{cluster_id}/keys"
         old = [key for key in api.get(path)["keys"] if key["revoked_at"] is None and key["kind"] == "agent"]
         token = api.post(path, {"description": "Replaces a revoked one"})["api_token"]
         for key in old:
             api.delete(f"{path}/{key['id']}")
-        time.sleep(1)
-        self._hosts.replace_token(cluster["id"], token)
+        time.sleep(2)
+        self._agents.replace_token(cluster_id, token)
 
-    def _pause(self, cluster: dict[str, Any]) -> None:
-        self._set_pause(cluster["id"], is_paused=True)
+    def _pause(self, cluster_id: str) -> None:
+        self._set_pause(cluster_id, is_paused=True)
         self._done["pause"] += 1
         until = time.monotonic() + PAUSED_MINUTES * 60 / self._campaign.instance_rate
-        self._resume.append((until, cluster["id"]))
+        self._resume.append((until, cluster_id))
 
     def _resume_clusters(self, *, everything: bool = False) -> None:
         now = time.monotonic()
