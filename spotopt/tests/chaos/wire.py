@@ -101,6 +101,9 @@ class Wire:
         return True
 
     async def _serve(self, scope: Any, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":  # a socket: the agents do without
+            await send({"type": "websocket.close", "code": 1013})
+            return
         body = b""
         while True:
             message = await receive()
