@@ -27,6 +27,8 @@ class Demand:
         self._workloads, self._offers = workloads, offers
         self._accepted = accepted_places(workloads, places)
         self._topology = Topology(workloads, places)
+        self.rivals = self._topology.rivals(HOSTNAME_KEY)
+        """For each workload that has some, the other workloads with which it may not share a node."""
         self._on_demand = np.array([p.capacity_type is CapacityType.ON_DEMAND for p in places], bool)
 
     def lots(self, counts: IntArray, settled: IntArray, moving: IntArray) -> Iterator[Lot]:
@@ -40,10 +42,6 @@ class Demand:
             places = self._accepted[index] & self._at_home(index, settled + moving)
             for part, count in self._by_capacity(index, int(counts[index]), places, settled[index]):
                 yield from self._by_domain(index, count, part, settled)
-
-    def conflicts(self) -> list[tuple[int, int]]:
-        """Return the pairs of workloads that may not share a node."""
-        return self._topology.rivals(HOSTNAME_KEY)
 
     def _at_home(self, index: int, pods: IntArray) -> BoolArray:
         """Return the places in the domains of today's pods, for each key on which others matter."""

@@ -18,6 +18,8 @@ class PodClasses:
     """For each class, which columns it accepts."""
     limits: IntArray
     """Most pods of the class on one node."""
+    conflicts: tuple[tuple[int, int], ...] = ()
+    """Pairs of classes that may not share a node."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -226,17 +226,22 @@ class TargetFinder:
         everywhere = np.hstack([np.zeros((len(self._workloads), len(self._offers)), np.int64), self._counts])
         stays = np.zeros(len(self._all), bool)
         stays[len(self._offers) + np.array(remaining, np.int64)] = True
+        rivals = self._demand.rivals
         groups: dict[Hashable, list[Lot]] = defaultdict(list)
         for lot in self._demand.lots(loads, everywhere * stays, everywhere * ~stays):
             limit = _node_limit(self._workloads[lot.workload])
-            own = lot.workload if limit < UNLIMITED else -1
+            own = lot.workload if limit < UNLIMITED or lot.workload in rivals else -1
             groups[tuple(self._requests[lot.workload]), lot.places.tobytes(), limit, own].append(lot)
         first = [lots[0] for lots in groups.values()]
+        by_workload = [(number, lot.workload) for number, lot in enumerate(first) if lot.workload in rivals]
         return PodClasses(
             self._requests[[lot.workload for lot in first]],
             np.array([sum(lot.count for lot in lots) for lots in groups.values()], np.int64),
             [lot.places for lot in first],
             np.array([_node_limit(self._workloads[lot.workload]) for lot in first], np.int64),
+            tuple(
+                (i, k) for i, one in by_workload for k, other in by_workload if i < k and other in rivals[one]
+            ),
         )
 
     def _scaled(self, slack: float) -> IntArray:

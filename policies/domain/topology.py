@@ -106,10 +106,10 @@ class Topology:
         ]
         return [workload, *(row for rows in others for row in rows)]
 
-    def rivals(self, key: str) -> list[tuple[int, int]]:
-        """Return the pairs of different workloads that may not share a domain of the key."""
-        pairs = ((one, other) for one, apart in enumerate(self._apart) for other in apart.get(key, ()))
-        return [(one, other) for one, other in pairs if one < other]
+    def rivals(self, key: str) -> dict[int, frozenset[int]]:
+        """Return for each workload, if any, the others that may not share a domain of the key with it."""
+        found = {one: frozenset(apart.get(key, ())) - {one} for one, apart in enumerate(self._apart)}
+        return {one: others for one, others in found.items() if others}
 
     def deserted(self, moved: int, place: int, counts: IntArray) -> int:
         """Return a workload that has lost its required neighbour ``moved`` beside ``place``, or -1."""

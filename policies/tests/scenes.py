@@ -107,10 +107,11 @@ class Scene:
         return replace(plan, **self.spoilt)
 
     def _risk(self, stay: Sequence[Node], launches: Sequence[Launch]) -> float:
+        after: list[Node | Launch] = [*stay, *launches]
         risks = {(o.instance_type, o.zone, o.capacity_type): o.interruption_risk for o in self.offers}
         priced = [
             (float(each.usd_per_hour), risks.get((each.instance_type, each.zone, each.capacity_type), 0.0))
-            for each in (*stay, *launches)
+            for each in after
         ]
         total = sum(price for price, _ in priced)
         return sum(price * risk for price, risk in priced) / total if total else 0.0
