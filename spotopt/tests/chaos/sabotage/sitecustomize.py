@@ -9,26 +9,29 @@ import os
 import sys
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-Patch = Callable[[ModuleType], None]
 
+@dataclass(frozen=True)
+class Patch:
+    """What to put in the place of a dotted name in a module, made from what was there."""
 
-def _put(path: str, make: Callable[[Any], Any]) -> Patch:
-    """Replace the attribute at a dotted path below the module by ``make(original)``."""
+    module: str
+    path: str
+    make: Callable[[Any], Any]
 
-    def patch(module: ModuleType) -> None:
-        *outer, name = path.split(".")
+    def apply(self, module: ModuleType) -> None:
+        """Replace the name."""
+        *outer, name = self.path.split(".")
         holder: Any = module
         for step in outer:
             holder = getattr(holder, step)
-        setattr(holder, name, make(getattr(holder, name)))
-
-    return patch
+        setattr(holder, name, self.make(getattr(holder, name)))
 
 
 def _always(value: Any) -> Callable[[Any], Any]:
@@ -72,22 +75,22 @@ def _gullible(original: Any) -> Any:
     return refusal
 
 
-BREAKS: dict[str, tuple[tuple[str, Patch], ...]] = {
+BREAKS: dict[str, tuple[Patch, ...]] = {
     "client-token": (
-        ("clusters.aws.ec2", _put("create_instant_fleet", _fresh_tokens)),
-        ("clusters.aws.ec2", _put("launched_for_action", _always([]))),
+        Patch("clusters.aws.ec2", "create_instant_fleet", _fresh_tokens),
+        Patch("clusters.aws.ec2", "launched_for_action", _always([])),
     ),
-    "claim": (("clusters.services.actions", _put("claim", _unconditional)),),
-    "recheck": (("clusters.services.actions", _put("_judge", _at_request_only)),),
+    "claim": (Patch("clusters.services.actions", "claim", _unconditional),),
+    "recheck": (Patch("clusters.services.actions", "_judge", _at_request_only),),
     "budget": (
-        ("clusters.domain.guardrails", _put("disruption_cap", _always(1_000))),
-        ("policies.domain.consolidation", _put("wave_limit", _always(1_000))),
+        Patch("clusters.domain.guardrails", "disruption_cap", _always(1_000)),
+        Patch("policies.domain.consolidation", "wave_limit", _always(1_000)),
     ),
-    "expiry": (("clusters.domain.actions", _put("lifetime", _always(timedelta(days=1)))),),
-    "reaper": (("clusters.services.actions", _put("reap", _always(0))),),
-    "cleanup": (("policies.services.cleanup", _put("Cleanup.tick", _always(""))),),
-    "signature": (("agentapi.agent.guard", _put("Guard.refusal", _gullible)),),
-    "nonce": (("agentapi.agent.guard", _put("Guard.refusal", _forgetful)),),
+    "expiry": (Patch("clusters.domain.actions", "lifetime", _always(timedelta(days=1))),),
+    "reaper": (Patch("clusters.services.actions", "reap", _always(0)),),
+    "cleanup": (Patch("policies.services.cleanup", "Cleanup.tick", _always("")),),
+    "signature": (Patch("agentapi.agent.guard", "Guard.refusal", _gullible),),
+    "nonce": (Patch("agentapi.agent.guard", "Guard.refusal", _forgetful),),
     "pdb": (),
 }
 """``pdb`` is the simulated platform's own enforcement, switched off through its control."""
@@ -103,7 +106,7 @@ class _Patching(Loader):
     def exec_module(self, module: ModuleType) -> None:
         self._inner.exec_module(module)
         for patch in self._patches:
-            patch(module)
+            patch.apply(module)
 
 
 class _Finder(MetaPathFinder):
@@ -125,8 +128,8 @@ class _Finder(MetaPathFinder):
 def arm(name: str) -> None:
     """Take the safeguard out of every module that is imported from now on."""
     patches: dict[str, list[Patch]] = {}
-    for module, patch in BREAKS[name]:
-        patches.setdefault(module, []).append(patch)
+    for patch in BREAKS[name]:
+        patches.setdefault(patch.module, []).append(patch)
     sys.meta_path.insert(0, _Finder(patches))
 
 

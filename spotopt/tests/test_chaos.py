@@ -1,0 +1,96 @@
+"""The judges of the fault run: each must be able to say no."""
+
+import importlib
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from spotopt.tests.chaos import records, report
+from spotopt.tests.chaos.records import Move
+from spotopt.tests.chaos.sabotage import sitecustomize
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+CLAIM = Move(
+    action_id="a1",
+    cluster_id="c1",
+    kind="drain_node",
+    is_voluntary=True,
+    instance_id="i-1",
+    before="pending",
+    after="running",
+    lease_until=None,
+    at=NOW,
+    created_at=NOW - timedelta(minutes=1),
+    is_paused=False,
+    nodes=8,
+    written_in=1,
+)
+END = replace(CLAIM, before="running", after="succeeded", written_in=2)
+
+
+def test_given_a_claim_and_its_end_when_judged_then_no_rule_was_broken():
+    assert not records.count([CLAIM, END])
+
+
+@pytest.mark.parametrize(
+    ("moves", "counter"),
+    [
+        ([replace(END, before="succeeded", after="running")], "moves that no rule allows"),
+        ([replace(CLAIM, before="running", lease_until=NOW + timedelta(minutes=1))], "actions claimed twice"),
+        ([replace(CLAIM, created_at=NOW - timedelta(minutes=16))], "actions begun after their time"),
+        ([replace(CLAIM, is_paused=True)], "voluntary work begun in a pause"),
+        (
+            [CLAIM, replace(CLAIM, action_id="a2", instance_id="i-2", written_in=3)],
+            "nodes disrupted beyond the budget",
+        ),
+    ],
+)
+def test_given_a_broken_rule_when_judged_then_its_counter_moves(moves, counter):
+    assert records.count(moves) == {counter: 1}
+
+
+@pytest.mark.parametrize(
+    "moves",
+    [
+        [replace(CLAIM, before="running", lease_until=NOW - timedelta(minutes=1))],
+        [replace(CLAIM, is_paused=True), replace(END, is_paused=True, after="refused", written_in=1)],
+        [CLAIM, END, replace(CLAIM, action_id="a2", instance_id="i-2", written_in=3)],
+        [replace(CLAIM, is_paused=True, is_voluntary=False)],
+    ],
+    ids=["a dead worker's work taken over", "refused at its claim", "one after the other", "clean-up"],
+)
+def test_given_what_looks_alike_when_judged_then_no_counter_moves(moves):
+    assert not records.count(moves)
+
+
+def test_given_losses_when_counted_then_those_of_the_owner_and_of_budgets_are_told_apart():
+    losses = [
+        {"voluntary": True, "budget": ""},
+        {"voluntary": True, "budget": "web"},
+        {"voluntary": False, "budget": ""},
+    ]
+
+    counters = report.availability_counters([{"pdb_violations": [{}], "below_minimum": losses}])
+
+    assert counters == {"PDB violations": 1, "pods below minimum because of us": 1}
+
+
+def test_given_a_counter_that_moved_or_a_fault_that_was_rare_when_reported_then_the_run_is_no_proof():
+    good = report.Outcome(runs={"completed": 200}, struck={"worker": 20}, counters={})
+
+    assert good.problems(planned=200, least_strikes=20) == []
+    assert replace(good, counters={"runs that hang": 1}).problems(planned=200, least_strikes=20)
+    assert replace(good, struck={"worker": 19}).problems(planned=200, least_strikes=20)
+    assert replace(good, runs={"completed": 199}).problems(planned=200, least_strikes=20)
+
+
+def test_given_every_safeguard_when_looked_up_then_what_takes_it_out_finds_it_and_its_counter_is_reported():
+    assert set(report.SAFEGUARDS) == set(sitecustomize.BREAKS)
+    assert {counter for _, counter in report.SAFEGUARDS.values()} <= set(report.COUNTERS)
+    for patches in sitecustomize.BREAKS.values():
+        for patch in patches:
+            holder = importlib.import_module(patch.module)
+            for step in patch.path.split("."):
+                holder = getattr(holder, step)
+            assert callable(holder)
