@@ -46,6 +46,10 @@ _LABELS = {
     "pool_back_off": "Not bought: AWS had no capacity lately",
     "unplaceable": "Fits on no node",
     "saving_too_small": "Saving is too small",
+    "node_gone": "Node is gone",
+    "launch_not_ready": "New node is not ready yet",
+    "pods_pending": "Pods wait for room",
+    "too_many_at_once": "Enough nodes are being disrupted",
     "plan_unsafe": "Plan would not be safe",
 }
 
