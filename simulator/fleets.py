@@ -1,4 +1,4 @@
-"""The fleets a world can start with: demo (three living clusters), small (tests), many, bench and large."""
+"""The fleets a world can start with: demo (three living clusters), small, many, spot, bench and large."""
 
 from collections.abc import Callable
 
@@ -291,10 +291,42 @@ def _large() -> tuple[Account, ...]:
     return (Account(CUSTOMER, (cluster,)),)
 
 
+def _spot() -> tuple[Account, ...]:
+    """One cluster of 300 spot nodes and 3,000 pods, rather full: what an interruption storm has to move."""
+    budgets = (HALF, None, Budget(max_unavailable="10%"), None, ONE_OUT)
+    services = tuple(
+        _deployment(
+            f"team-{number % 15:02}",
+            f"service-{number:03}",
+            20,
+            320,
+            900,
+            budget=budgets[number % len(budgets)],
+            spread_zones=number % 5 == 0,
+        )
+        for number in range(150)
+    )
+    types = ("m5.xlarge", "m5a.xlarge", "m6i.xlarge", "m6a.xlarge", "m5d.xlarge", "m4.xlarge")
+    cluster = Cluster(
+        name="acme-spot",
+        region="us-east-1",
+        k8s_version="1.33",
+        environment="production",
+        zones=("us-east-1a", "us-east-1b", "us-east-1c"),
+        groups=tuple(
+            Group(f"spot-{kind.replace('.', '-')}", "asg", kind, 50, 0, 200, lifecycle="spot")
+            for kind in types
+        ),
+        workloads=(*_system(), *services),
+    )
+    return (Account(CUSTOMER, (cluster,)),)
+
+
 FLEETS: dict[str, Callable[[], tuple[Account, ...]]] = {
     "demo": _demo,
     "small": _small,
     "bench": _bench,
     "large": _large,
+    "spot": _spot,
 }
 FLEET_NAMES = tuple(sorted([*FLEETS, "many"]))

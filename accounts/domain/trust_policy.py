@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 from accounts.domain.regions import REGIONS
 
-VERSION = "2026-11-1"
+VERSION = "2026-11-2"
 ROLE_NAME = "SpotOptimizerRole"
 STACK_NAME = "Spotopt"
 MODES = ("read_only", "full_access")
@@ -59,7 +59,11 @@ READ_ACTIONS = (
 LAUNCH_ACTIONS = ("ec2:RunInstances", "ec2:CreateFleet")
 LAUNCHED = ("fleet", "instance", "volume", "network-interface", "spot-instances-request")
 TERMINATE_ACTIONS = ("ec2:TerminateInstances",)
-GROUP_ACTIONS = ("autoscaling:TerminateInstanceInAutoScalingGroup", "autoscaling:UpdateAutoScalingGroup")
+GROUP_ACTIONS = (
+    "autoscaling:DetachInstances",
+    "autoscaling:TerminateInstanceInAutoScalingGroup",
+    "autoscaling:UpdateAutoScalingGroup",
+)
 _GROUPS = "arn:${AWS::Partition}:autoscaling:*:${AWS::AccountId}:autoScalingGroup:*:autoScalingGroupName/*"
 
 Document = dict[str, Any]

@@ -16,6 +16,9 @@ from agentapi.agent.push import Push
 PUSHED_POLL_SECONDS = 60.0
 """On the wall: how often is asked although nothing was pushed."""
 
+MOST_AT_ONCE = 10
+"""Commands in one claim."""
+
 
 class Claims:
     """Claims commands and begins them."""
@@ -50,7 +53,7 @@ class Claims:
         commands = await self._backend.claim(
             protocol.Claim(
                 agent_id=self._executor.agent_id,
-                limit=self._executor.free_slots,
+                limit=min(self._executor.free_slots, MOST_AT_ONCE),
                 wait_seconds=0 if is_pushed else LONG_POLL_SECONDS,
                 known_actions=self._journal.known_actions,
             )

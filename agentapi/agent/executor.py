@@ -18,7 +18,8 @@ from agentapi.agent.rules import Exclusions
 
 logger = logging.getLogger(__name__)
 
-AT_ONCE = 10
+AT_ONCE = 64
+"""Enough for AWS to take many nodes in the same minute; plans stay within their disruption budget."""
 SILENCE_SECONDS = 600.0
 """After this long without the product, nothing new is begun (local safe mode)."""
 _GONE_STATES = (404, 409, 410)

@@ -43,6 +43,17 @@ def terminate_in_group(*, session: RegionSession, instance_id: str, decrement: b
         )
 
 
+def detach(*, session: RegionSession, group_name: str, instance_id: str) -> None:
+    """Take an instance out of its group without ending it, and ask for one less, so that nothing replaces it.
+
+    Raises ResourceMissing when the group does not have it.
+    """
+    with translated(action="autoscaling:DetachInstances", region=session.region):
+        session.autoscaling.detach_instances(
+            AutoScalingGroupName=group_name, InstanceIds=[instance_id], ShouldDecrementDesiredCapacity=True
+        )
+
+
 def set_sizes(
     *,
     session: RegionSession,

@@ -25,6 +25,7 @@ ROUTES: Mapping[str, str] = MappingProxyType(
         "launch_node": "aws",
         "terminate_instance": "aws",
         "restore_minimum": "aws",
+        "detach_instance": "aws",
         "soft_cordon_node": "agent",
         "cordon_node": "agent",
         "uncordon_node": "agent",
@@ -84,6 +85,7 @@ _DONE: Mapping[str, tuple[str, str]] = MappingProxyType(
         "update_deployment": ("Changed the resources of", "change the resources of"),
         "apply_karpenter": ("Applied", "apply"),
         "restore_minimum": ("Restored the minimum size of", "restore the minimum size of"),
+        "detach_instance": ("Took out of its group:", "take out of its group:"),
     }
 )
 """For each kind, how to say that it was done, and what to do."""

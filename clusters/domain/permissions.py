@@ -36,6 +36,7 @@ NEEDED: dict[str, Purpose] = {
     "ec2:TerminateInstances": Purpose.TERMINATE,
     "autoscaling:TerminateInstanceInAutoScalingGroup": Purpose.TERMINATE,
     "autoscaling:UpdateAutoScalingGroup": Purpose.RESIZE,
+    "autoscaling:DetachInstances": Purpose.RESIZE,
 }
 """Every action that the role's policy must allow, in the order in which it is shown."""
 

@@ -22,6 +22,7 @@ class Action(Record, TenantModel):
         LABEL_NODE = "label_node", "Label node"
         UPDATE_DEPLOYMENT = "update_deployment", "Change a workload's resources"
         APPLY_KARPENTER = "apply_karpenter", "Apply a Karpenter object"
+        DETACH_INSTANCE = "detach_instance", "Take out of its group"
         RESTORE_MINIMUM = "restore_minimum", "Restore a group's minimum size"
 
     class Route(models.TextChoices):

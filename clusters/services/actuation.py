@@ -241,6 +241,9 @@ def _leave_group(action: Action, session: RegionSession, group: ScalingGroup, in
     if instance_id not in group.instance_ids:
         ec2.terminate(session=session, instance_id=instance_id)
         return
+    if "Terminate" in group.suspended:
+        reason = f"The process Terminate of {group.name} was suspended; somebody wants its nodes kept."
+        raise GuardrailViolated(reason, code="group_suspended")
     if group.desired - 1 < group.min_size:
         if nodes.keeps_minimum(cluster=action.cluster, group_name=group.name):
             reason = f"{group.name} is at its minimum of {group.min_size}, which somebody had restored."
@@ -255,6 +258,27 @@ def _terminated(action: Action, instance_id: str, note: str, end_reason: str = "
     is_ours = row is not None and row.changed_by_plan_id is not None
     price = row.price if row is not None and is_ours else None
     return Outcome(is_success=True, result={"instance_id": instance_id, "note": note}, usd_per_hour=price)
+
+
+# --- detach ----------------------------------------------------------------------------------------------
+
+
+def _detach(action: Action, session: RegionSession) -> Outcome:
+    """Take a replaced node that AWS takes back out of its group, so that the group does not replace it too.
+
+    A group at its minimum keeps it, and replaces it by itself: nobody's minimum is lowered for this.
+    """
+    name, instance_id = str(action.params["group_name"]), str(action.params["instance_id"])
+    group = autoscaling.describe_group(session, name=name)
+    if instance_id not in group.instance_ids:
+        return Outcome(is_success=True, result={"detached": False, "note": "It has left the group already."})
+    if group.desired <= group.min_size:
+        note = f"{name} is at its minimum of {group.min_size} and replaces the node itself."
+        return Outcome(is_success=True, result={"detached": False, "note": note})
+    actions.require_allowed(action)
+    autoscaling.detach(session=session, group_name=name, instance_id=instance_id)
+    nodes.record_detached(cluster=action.cluster, group_name=name)
+    return Outcome(is_success=True, result={"detached": True})
 
 
 # --- restore ---------------------------------------------------------------------------------------------
@@ -276,5 +300,6 @@ def _restore_minimum(action: Action, session: RegionSession) -> Outcome:
 _EXECUTORS: dict[str, Callable[[Action, RegionSession], Outcome]] = {
     Action.Kind.LAUNCH_NODE: _launch,
     Action.Kind.TERMINATE_INSTANCE: _terminate,
+    Action.Kind.DETACH_INSTANCE: _detach,
     Action.Kind.RESTORE_MINIMUM: _restore_minimum,
 }

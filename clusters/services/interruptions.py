@@ -57,10 +57,13 @@ def _take_in(nodes: QuerySet[Instance], notices: Sequence[Notice], source: Sourc
     for notice in notices:
         reception, row = _receive(found.get(notice.instance_id), notice, source)
         receptions.append(reception)
-        if row is not None and notice.kind is Kind.INTERRUPTION:
+        if row is not None:
             begun.append(row)
     for row in begun:
-        _drain(row)
+        if row.kind == Interruption.Kind.INTERRUPTION:
+            _drain(row)
+    for row in begun:
+        _tell_noticed(row)
     return receptions
 
 
@@ -79,7 +82,6 @@ def _receive(node: Instance | None, notice: Notice, source: Source) -> tuple[Rec
             return Reception.KNOWN, None
         if notice.kind is Kind.INTERRUPTION:
             _cordon(row)
-        _tell_noticed(row)
     return Reception.RECORDED, row
 
 
@@ -118,7 +120,9 @@ def _origin(node: Instance) -> dict[str, object]:
 
 
 def _cordon(row: Interruption) -> None:
-    _ask(row, Action.Kind.CORDON_NODE, {}, "AWS takes the node back in two minutes.")
+    assert row.deadline is not None  # noqa: S101  # every interruption has one
+    params: dict[str, object] = {"deadline": row.deadline.isoformat()}
+    _ask(row, Action.Kind.CORDON_NODE, params, "AWS takes the node back in two minutes.")
 
 
 def _drain(row: Interruption) -> None:

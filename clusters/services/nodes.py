@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
 from django.db import transaction
+from django.db.models import F
 
 from clusters.domain.back_off import FORGOTTEN_AFTER, next_back_off_seconds
 from clusters.domain.capacity import SPOTOPT_GROUP, FoundInstance, PoolRefusal, ScalingGroup
@@ -111,6 +112,13 @@ def _shrink(group: NodeGroup) -> None:
     desired = group.desired_capacity - 1
     NodeGroup.objects.filter(pk=group.pk).update(
         desired_capacity=desired, min_size=min(group.min_size, desired)
+    )
+
+
+def record_detached(*, cluster: Cluster, group_name: str) -> None:
+    """Write down that a group asks for one node less."""
+    NodeGroup.objects.filter(cluster=cluster, asg_name=group_name, desired_capacity__gt=F("min_size")).update(
+        desired_capacity=F("desired_capacity") - 1, updated_at=utcnow()
     )
 
 

@@ -366,3 +366,60 @@ def test_given_a_minimum_that_was_never_lowered_when_restored_then_it_is_a_confl
 
     with pytest.raises(Conflict, match="never lowered"):
         groups.restore_minimum(cluster_id=cluster.pk, group_id=row.pk, actor=actor)
+
+
+def test_given_an_interrupted_member_when_detached_twice_then_its_group_asks_for_one_less_and_it_lives_on(
+    aws, cluster, session, group
+):
+    node = cluster.instances.filter(node_group__name=GROUP).first()
+    params = {"group_name": GROUP, "instance_id": node.instance_id}
+
+    first, second = (_request(cluster, "detach_instance", node.node_name, params) for _ in range(2))
+    assert [_run(first), _run(second)] == ["succeeded", "succeeded"]
+
+    after = autoscaling.describe_group(session, name=GROUP)
+    assert (after.desired, after.min_size) == (group.desired - 1, group.min_size)
+    assert node.instance_id not in after.instance_ids
+    assert node.instance_id in {machine.instance_id for machine in aws.alive()}
+    assert [first.result["detached"], second.result["detached"]] == [True, False]
+
+
+def test_given_a_group_at_its_minimum_when_a_member_is_interrupted_then_the_group_replaces_it_itself(
+    cluster, session, group
+):
+    autoscaling.set_sizes(session=session, group_name=GROUP, minimum=group.desired)
+    node = cluster.instances.filter(node_group__name=GROUP).first()
+    params = {"group_name": GROUP, "instance_id": node.instance_id}
+    action = _request(cluster, "detach_instance", node.node_name, params)
+
+    _run(action)
+
+    autoscaling.set_sizes(session=session, group_name=GROUP, minimum=group.min_size)
+    assert action.result["detached"] is False
+    assert node.instance_id in autoscaling.describe_group(session, name=GROUP).instance_ids
+
+
+def test_given_a_group_whose_terminations_somebody_suspended_when_a_plan_terminates_then_it_is_refused(
+    aws, cluster, session
+):
+    node = cluster.instances.filter(node_group__name=GROUP).first()
+    admin = aws.client("autoscaling")
+    admin.suspend_processes(AutoScalingGroupName=GROUP, ScalingProcesses=["Terminate"])
+
+    action = _terminate(cluster, node)
+    status = _run(action)
+
+    admin.resume_processes(AutoScalingGroupName=GROUP, ScalingProcesses=["Terminate"])
+    assert (status, action.error_code) == ("refused", "group_suspended")
+    assert node.instance_id in {machine.instance_id for machine in aws.alive()}
+
+
+def test_given_a_replacement_of_a_foreign_node_when_launched_then_nothing_is_booked_for_it(cluster, launch):
+    node = cluster.instances.filter(node_group__name=GROUP).first()
+    Action.objects.filter(pk=launch.pk).update(params=launch.params | {"replaces": node.instance_id})
+    launch.refresh_from_db()
+
+    _run(launch)
+
+    row = Instance.objects.get(launch_action_id=launch.pk)
+    assert (row.changed_by_plan_id, row.booking_ended_at) == (None, row.launched_at)

@@ -7,7 +7,7 @@ from datetime import datetime
 from itertools import islice
 
 from policies.domain.matching import accepts
-from policies.domain.model import place_of_offer, pod_vector
+from policies.domain.model import ZONE_KEY, place_of_offer, pod_vector
 from policies.domain.plan import Launch
 from policies.domain.policy import Rules
 from policies.domain.selection import MAX_ALTERNATIVES, Pool, allowed_offers, effective_prices
@@ -16,7 +16,9 @@ from policies.domain.shapes import CapacityType, ClusterSnapshot, Node, Offer, R
 RISK_WEIGHT = 2.0
 """What a certain interruption within a day adds to a pool's price here: a second loss soon costs most."""
 CROWD_WEIGHT = 2.0
-"""What a pool's share of the cluster adds to its price, so that one dry pool never takes many nodes."""
+"""What a pool's share of the replacements adds to its price, so that one pool never takes many of them."""
+TYPE_WEIGHT = 0.5
+"""What a type's share of the replacements adds: AWS often runs short of a type in several zones at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,9 @@ class _Market:
         staying = [node for node in snapshot.nodes if node.id not in gone]
         self._pools: Counter[Pool] = Counter((node.instance_type, node.zone) for node in staying)
         self._size = max(1, len(staying) + len(lost))
+        self._lost = max(1, len(lost))
+        self._taken: Counter[Pool] = Counter()
+        self._types: Counter[str] = Counter()
         self._rules = rules
         usable = [o for o in allowed if not _is_spot(o) or (o.zone_id, o.instance_type) not in shunned]
         priced = zip(usable, effective_prices(usable, rules), strict=True)
@@ -82,12 +87,15 @@ class _Market:
     def ranked(self, capacity_type: CapacityType) -> list[Offer]:
         """Return the offers of a capacity type, best first."""
         of_type = [(offer, usd) for offer, usd in self._priced if offer.capacity_type is capacity_type]
-        roomy = [(offer, usd) for offer, usd in of_type if self._share(offer, 1) <= self._limit]
+        roomy = [(offer, usd) for offer, usd in of_type if self._has_room(offer)]
         return [offer for offer, _ in sorted(roomy or of_type, key=self._charge)]
 
     def take(self, offer: Offer) -> None:
         """Count a choice against its pool."""
-        self._pools[offer.instance_type, offer.zone] += 1
+        pool = (offer.instance_type, offer.zone)
+        self._pools[pool] += 1
+        self._taken[pool] += 1
+        self._types[offer.instance_type] += 1
 
     @property
     def falls_back(self) -> bool:
@@ -98,12 +106,14 @@ class _Market:
     def _limit(self) -> float:
         return max(self._rules.pool_share_percent / 100, 1 / self._size)
 
-    def _share(self, offer: Offer, more: int) -> float:
-        return (self._pools[offer.instance_type, offer.zone] + more) / self._size
+    def _has_room(self, offer: Offer) -> bool:
+        return self._pools[offer.instance_type, offer.zone] + 1 <= self._limit * self._size
 
     def _charge(self, priced: tuple[Offer, float]) -> tuple[float, str]:
         offer, usd = priced
-        return usd * (1 + CROWD_WEIGHT * self._share(offer, 0)), offer.pool
+        crowd = CROWD_WEIGHT * self._taken[offer.instance_type, offer.zone]
+        alike = TYPE_WEIGHT * self._types[offer.instance_type]
+        return usd * (1 + (crowd + alike) / self._lost), offer.pool
 
 
 def _choose(number: int, lost: Lost, market: _Market, workloads: Mapping[str, Workload]) -> Choice:
@@ -112,11 +122,13 @@ def _choose(number: int, lost: Lost, market: _Market, workloads: Mapping[str, Wo
     carried = [workloads[workload_id] for workload_id in lost.pods if workload_id in workloads]
     need = _need(lost, workloads)
     if lost.node.capacity_type is CapacityType.SPOT:
-        spot = _able(market.ranked(CapacityType.SPOT), need, carried, MAX_ALTERNATIVES + 1)
+        ranked = _near(market.ranked(CapacityType.SPOT), lost.node, carried)
+        spot = _able(ranked, need, carried, MAX_ALTERNATIVES + 1)
         has_fallback = market.falls_back
     else:
         spot, has_fallback = [], True
-    reserve = _able(market.ranked(CapacityType.ON_DEMAND), need, carried, 1) if has_fallback else []
+    on_demand = _near(market.ranked(CapacityType.ON_DEMAND), lost.node, carried)
+    reserve = _able(on_demand, need, carried, 1) if has_fallback else []
     found = [*spot, *reserve]
     if not found:
         return Choice(lost.node.id, None, "No pool that the policy allows holds the node's pods.")
@@ -146,6 +158,12 @@ def _need(lost: Lost, workloads: Mapping[str, Workload]) -> Resources:
     for workload_id, count in lost.pods.items():
         need += Resources(*pod_vector(workloads[workload_id])).times(count)
     return need
+
+
+def _near(offers: Sequence[Offer], node: Node, carried: Sequence[Workload]) -> Sequence[Offer]:
+    """Put the lost node's zone first where pods are spread over zones: elsewhere they could not be placed."""
+    is_spread = any(rule.topology_key == ZONE_KEY for workload in carried for rule in workload.spread)
+    return sorted(offers, key=lambda offer: offer.zone != node.zone) if is_spread else offers
 
 
 def _able(offers: Sequence[Offer], need: Resources, carried: Sequence[Workload], enough: int) -> list[Offer]:

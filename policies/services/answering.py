@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -33,13 +34,14 @@ def answer_interruptions() -> int:
     for row in _open(Kind.INTERRUPTION).filter(_undecided()):
         if _claim(row):
             by_cluster[row.cluster].append(row)
+    _take_out_of_groups()
     launched = sum(_replace(cluster, rows, is_voluntary=False) for cluster, rows in by_cluster.items())
     return launched + _serve_rebalances()
 
 
 def _open(kind: str) -> QuerySet[Interruption]:
     rows = Interruption.objects.filter(status=Status.OPEN, kind=kind, instance__state__in=ALIVE)
-    return rows.select_related("instance", "cluster__account").order_by("noticed_at")
+    return rows.select_related("instance__node_group", "cluster__account").order_by("noticed_at")
 
 
 def _undecided() -> Q:
@@ -95,6 +97,21 @@ def _shunned(cluster: Cluster) -> frozenset[tuple[str, str]]:
     """Return the pools from which AWS took, or may take, nodes of the organization within the half hour."""
     rows = Interruption.objects.filter(region=cluster.region, noticed_at__gt=utcnow() - FLAG_LASTS)
     return frozenset(rows.values_list("zone_id", "instance_type"))
+
+
+def _take_out_of_groups() -> None:
+    """Once a node is replaced, keep the group that it belongs to from replacing it a second time."""
+    launched = Action.objects.filter(kind=Action.Kind.LAUNCH_NODE, status=Action.Status.SUCCEEDED)
+    rows = _open(Kind.INTERRUPTION).filter(replacement_action_id__in=launched.values("pk"))
+    for row in rows.exclude(instance__node_group=None).exclude(instance__node_group__asg_name=""):
+        group = row.instance.node_group
+        assert group is not None  # noqa: S101  # by the filter
+        params: dict[str, object] = {"group_name": group.asg_name, "instance_id": row.instance.instance_id}
+        with suppress(GuardrailViolated):  # a freeze; the next look asks again
+            request_for(
+                row, Action.Kind.DETACH_INSTANCE, target=row.instance.node_name, params=params,
+                reason=f"It is replaced; {group.name} need not replace it too.", is_voluntary=False,
+            )  # fmt: skip
 
 
 def _launch(row: Interruption, launch: Launch, *, is_voluntary: bool) -> Action:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from policies.domain.replacement import Lost, replacements
-from policies.domain.shapes import CapacityType, Placement
+from policies.domain.shapes import CapacityType, Placement, SpreadRule
 from policies.tests.fleets import NOW, ZONES, catalogue, node, rules, snapshot, workload
 
 SPOT, ON_DEMAND = CapacityType.SPOT, CapacityType.ON_DEMAND
@@ -85,6 +85,16 @@ def test_given_pods_bound_to_a_zone_when_replaced_then_every_pool_is_in_it():
 
     pools = [f"{choice.launch.zone_id}:", *choice.launch.alternatives]
     assert all(pool.startswith("use1-az1:") for pool in pools)
+
+
+def test_given_pods_spread_over_zones_when_replaced_then_the_nodes_own_zone_comes_first():
+    spread = workload(
+        "web", replicas=48, cpu=1000, memory=2048, spread=(SpreadRule("topology.kubernetes.io/zone", 1),)
+    )
+
+    choices = choose(*busy(workload_=spread), lost=5)
+
+    assert {choice.launch.zone for choice in choices} == {ZONES[0]}
 
 
 def test_given_pods_that_left_already_when_replaced_then_the_whole_node_is_replaced():

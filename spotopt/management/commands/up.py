@@ -21,7 +21,7 @@ class Command(BaseCommand):
         """Name the options."""
         parser.add_argument("--state", type=Path, default=settings.BASE_DIR / ".spotopt" / "run")
         parser.add_argument("--port", type=int, default=8000, help="port of the pages and the API")
-        parser.add_argument("--fleet", default="demo", choices=["demo", "small", "many"])
+        parser.add_argument("--fleet", default="demo", choices=["demo", "small", "many", "spot"])
         parser.add_argument("--seed", type=int, default=7, help="of the simulated world")
         parser.add_argument("--speed", type=float, default=10.0, help="simulated seconds in one second")
         parser.add_argument("--no-demo", action="store_true", help="create no organization and no agents")
