@@ -14,8 +14,8 @@ def make_templates(actor: Actor) -> None:
     """Fill the catalogue with some families; add a template of the organization's own to the system's."""
     for family, arch, generation in (
         ("m5", "x86_64", 5), ("m6i", "x86_64", 6), ("m7i", "x86_64", 7), ("m7g", "arm64", 7),
-        ("c5", "x86_64", 5), ("c6i", "x86_64", 6), ("c7g", "arm64", 7), ("r5", "x86_64", 5),
-        ("r6i", "x86_64", 6), ("t3", "x86_64", 3), ("g5", "x86_64", 5),
+        ("c5", "x86_64", 5), ("c6i", "x86_64", 6), ("c7i", "x86_64", 7), ("c7g", "arm64", 7),
+        ("r5", "x86_64", 5), ("r6i", "x86_64", 6), ("t3", "x86_64", 3), ("g5", "x86_64", 5),
     ):  # fmt: skip
         InstanceType.objects.get_or_create(
             name=f"{family}.xlarge",
