@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 
-from django.db.models import Count, Exists, OuterRef, QuerySet
+from django.db.models import Count, Exists, Max, OuterRef, Q, QuerySet
+from django.db.models.functions import Concat
 
-from clusters.models import InterruptionRate, PoolState, Price
+from clusters.models import Interruption, InterruptionRate, PoolState, Price
 from mlregistry.models import LabExperiment, MLModel
 from spotopt.core.clock import utcnow
 
@@ -40,6 +42,44 @@ def pool_signs(region: str, zone_ids: Iterable[str]) -> dict[tuple[str, str], Po
         "zone_id", "instance_type", "low_usd_per_hour", "high_usd_per_hour", Exists(flagged)
     )
     return {(zone, kind): PoolSigns(low, high, is_flagged) for zone, kind, low, high, is_flagged in rows}
+
+
+AGREEING_ORGANIZATIONS = 2
+MOST_UNVERIFIED = 20
+"""Pools of which one organization's unverified notices may count as a voice, within the half hour."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolTaken:
+    """A spot pool from which AWS took nodes."""
+
+    region: str
+    zone_id: str
+    instance_type: str
+    last_at: datetime
+
+
+def pools_taken_from(since: datetime) -> list[PoolTaken]:
+    """Return the pools whose interruptions since then AWS confirmed, or two organizations noticed alike.
+
+    Reads all organizations and says nothing of any: an organization that names too many pools has no voice.
+    """
+    rows = Interruption.unscoped.filter(
+        kind=Interruption.Kind.INTERRUPTION, noticed_at__gt=since, noticed_at__lte=utcnow()
+    ).exclude(zone_id="")
+    rows = rows.exclude(status=Interruption.Status.FALSE_ALARM)
+    hearsay = rows.filter(is_verified=False).values("organization_id")
+    loud = hearsay.annotate(pools=Count(Concat("zone_id", "instance_type"), distinct=True)).filter(
+        pools__gt=MOST_UNVERIFIED
+    )
+    voices = rows.filter(Q(is_verified=True) | ~Q(organization_id__in=loud.values("organization_id")))
+    agreed = voices.values("region", "zone_id", "instance_type").annotate(
+        last_at=Max("noticed_at"),
+        confirmed=Count("pk", filter=Q(is_verified=True)),
+        organizations=Count("organization_id", distinct=True),
+    )
+    agreed = agreed.filter(Q(confirmed__gt=0) | Q(organizations__gte=AGREEING_ORGANIZATIONS))
+    return [PoolTaken(row["region"], row["zone_id"], row["instance_type"], row["last_at"]) for row in agreed]
 
 
 def models() -> QuerySet[MLModel]:

@@ -3,6 +3,8 @@
 from collections.abc import Collection
 from datetime import timedelta
 
+from django.db.models import Q
+
 from clusters.models import PoolState
 from mlregistry import selectors
 from mlregistry.domain.heuristic import interruption_risk, relative_range
@@ -31,12 +33,21 @@ def interruption_risks(*, region: str, pools: Collection[Pool]) -> dict[Pool, fl
     return risks
 
 
-def flag_pool(*, region: str, zone_id: str, instance_type: str) -> PoolState:
-    """Count the pool as dangerous for the next half hour; a later interruption extends it."""
-    pool, _ = PoolState.objects.update_or_create(
-        zone_id=zone_id,
-        instance_type=instance_type,
-        capacity_type="spot",
-        defaults={"region": region, "flagged_until": utcnow() + FLAG_LASTS},
-    )
-    return pool
+def flag_pools() -> int:
+    """Flag every pool that took nodes back within the last half hour, for all organizations; return how many.
+
+    AWS has to have said so itself, or two organizations that know nothing of each other; one that is
+    mistaken, or lies, keeps nobody else from a pool (threats, Z17). Flags name a pool and an end, no tenant.
+    """
+    flagged = 0
+    for pool in selectors.pools_taken_from(utcnow() - FLAG_LASTS):
+        until = pool.last_at + FLAG_LASTS
+        state, is_new = PoolState.objects.get_or_create(
+            zone_id=pool.zone_id,
+            instance_type=pool.instance_type,
+            capacity_type="spot",
+            defaults={"region": pool.region, "flagged_until": until},
+        )
+        later = Q(flagged_until=None) | Q(flagged_until__lt=until)
+        flagged += is_new or PoolState.objects.filter(later, pk=state.pk).update(flagged_until=until)
+    return flagged

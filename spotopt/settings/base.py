@@ -256,6 +256,7 @@ CELERY_BEAT_SCHEDULE = {
     "sample clusters": {"task": "clusters.sample_clusters", "schedule": every(300)},
     "refresh spot prices": {"task": "clusters.refresh_spot_prices", "schedule": every(300)},
     "move plans on": {"task": "policies.advance_plans", "schedule": every(2)},
+    "flag pools that took nodes": {"task": "mlregistry.flag_pools", "schedule": every(10)},
     "answer interruptions": {"task": "policies.answer_all_interruptions", "schedule": every(2)},
     "run queued optimizations": {"task": "policies.run_queued_jobs", "schedule": every(10)},
     "keep proposals fresh": {"task": "policies.refresh_proposals", "schedule": every(30)},
