@@ -8,7 +8,7 @@ import numpy as np
 
 from policies.domain.consolidation import headroom_shares, ready_floor
 from policies.domain.matching import accepted_places
-from policies.domain.mix import mix_holds
+from policies.domain.mix import mix_holds, spot_limit_percent
 from policies.domain.model import (
     RESOURCE_COUNT,
     BoolArray,
@@ -87,8 +87,16 @@ class Frontier:
             accepted=shapes.accepted[:, :count],
             supply=_supply(self._places, headroom) * ready[:, None],
             kind_supply=_supply(self._new, headroom),
+            balance=self._balance(),
             needed=((running - board.counts[:, ~ready].sum(axis=1)) @ board.requests[:, :2]).astype(float),
         )
+
+    def _balance(self) -> FloatArray:
+        """Return what each new node's price adds to spot beyond the share of spot that the rules allow."""
+        prices = np.array([float(offer.usd_per_hour) for offer in self._offers])
+        spot = np.array([offer.capacity_type is CapacityType.SPOT for offer in self._offers], bool)
+        balance: FloatArray = prices * (spot - spot_limit_percent(self._rules) / 100)
+        return balance
 
     def _shapes(self) -> _Shapes:
         everywhere = [*self._new, *self._places]
@@ -126,14 +134,17 @@ class Frontier:
         return Candidate(candidate.removed, tuple(bought))
 
     def _with_on_demand(self, bought: list[int], base: int) -> list[int] | None:
-        """Return the purchases with spot nodes turned into on-demand ones until the mix holds."""
+        """Return the purchases with spot nodes turned into on-demand ones until the mix holds.
+
+        On-demand ones come first, so that the mix holds too when the last ones are not needed.
+        """
         spot = [i for i, kind in enumerate(bought) if self._on_demand[kind] != kind]
         while not mix_holds([self._offers[kind] for kind in bought], base, self._rules):
             if not spot:
                 return None
             place = spot.pop()
             bought[place] = self._on_demand[bought[place]]
-        return bought
+        return sorted(bought, key=lambda kind: self._offers[kind].capacity_type is CapacityType.SPOT)
 
     def _on_demand_twins(self) -> list[int]:
         """Return for each offer the cheapest on-demand one of its zone with at least its room, or itself."""

@@ -38,6 +38,10 @@ _ATTEMPTS = (
 """Ways to look for a target: which nodes stay, and the share left free beyond the headroom."""
 _ATTEMPTS_WHEN_LARGE = ((Approach.GUIDED, 0.05), (Approach.FRESH, 0.05))
 _LARGE_PODS = 4_000
+_SHARES = (0.15, 0.35, 1.0)
+"""Largest shares of the movable pods that the targets along the frontier move."""
+_EFFORT = 12
+"""Plays of the whole cluster that the search spends for each of these shares."""
 _TOP_UPS = 2
 """How often a target is tried again with more purchases for pods that found no place."""
 _SHORTENED = 2
@@ -187,6 +191,7 @@ class _Search:
             rules=self._rules,
         )
         large = sum(sum(pods.values()) for pods in self._pods.values()) > _LARGE_PODS
+        yield from self._drafts_with_few_moves(movable, large=large)
         seen: set[Target] = set()
         attempts = _ATTEMPTS_WHEN_LARGE if large else _ATTEMPTS
         for number, (approach, slack) in enumerate(attempts):
@@ -198,6 +203,19 @@ class _Search:
                 yield draft
                 if large and not draft.migration.kept and self._worth_it(draft):
                     return
+
+    def _drafts_with_few_moves(self, movable: Sequence[int], *, large: bool) -> Iterator[Draft]:
+        """Yield what deleting empty nodes leads to, and targets along the frontier of cost against moves."""
+        carried = [sum(self._pods.get(self._snapshot.nodes[place].id, {}).values()) for place in movable]
+        empty = tuple(place for place, pods in zip(movable, carried, strict=True) if not pods)
+        if empty:
+            yield self._draft(Target(empty, (), due=()))
+        if large or not any(carried):
+            return
+        self._watch("Weighing savings against moves", 0.05)
+        for target in self._frontier(_SHARES, effort=_EFFORT * sum(carried)):
+            if target.doomed:
+                yield self._draft(target)
 
     def _topped_up(self, finder: TargetFinder, target: Target, slack: float, *, buys: bool) -> Draft:
         """Play the target; while places keep pods for want of room, try it with more purchases."""

@@ -42,6 +42,7 @@ def fleet(seed: int, nodes: int = 7, **changes: object) -> Fleet:
         "supply": np.tile(size[:2].astype(float), (nodes, 1)),
         "kind_supply": sizes[:, :2].astype(float),
         "needed": np.zeros(2),
+        "balance": np.zeros(len(KINDS)),
     }
     return Fleet(**(values | changes))  # type: ignore[arg-type]  # checked by the dataclass's readers
 

@@ -23,6 +23,7 @@ _ENOUGH = 2e-4
 _MIXES = (1.0, 0.9, 0.75, 0.5, 0.25, 0.1, 0.0)
 """Weights of CPU against memory in the orders that a room is filled in."""
 _BOUND_MIXES = 33
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,8 @@ class Fleet:
     """K × 2: as ``supply``."""
     needed: FloatArray
     """2: the supply that must be there at any time, so that the load and the headroom fit."""
+    balance: FloatArray
+    """K: weights of the new nodes, whose sum must not exceed 0; zeros for no rule."""
 
     @property
     def moved_by(self) -> IntArray:
@@ -82,7 +85,7 @@ class Relaxed:
     cost: float
     """USD per hour of movable nodes that stay and of new ones, when both may be split."""
     bound: float
-    """No migration with as few moves costs less; at most ``cost``."""
+    """No migration with as few moves costs less; at most ``cost``, and 0 when it was not asked for."""
     stays: FloatArray
     """N: which part of each node stays."""
     bought: FloatArray
@@ -91,8 +94,10 @@ class Relaxed:
     """S: USD per hour that one more pod would cost."""
     usd_per_move: float
     """USD per hour that one more move would save."""
+    kind_prices: FloatArray
+    """K: USD per hour of a new node with what it does to the balance."""
     kind_worth: FloatArray
-    """K: what the best pattern found for a new node is worth, as a share of its price."""
+    """K: what the best pattern found for a new node is worth, as a share of that price."""
 
     def gains(self, fleet: Fleet) -> FloatArray:
         """Return N: what ends when a node goes, less the worth of its pods and of their moves."""
@@ -103,12 +108,14 @@ class Relaxed:
 class FrontierProgram:
     """One linear program, solved for one share of moves after the other; columns are kept between them."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: Fleet, *, rounds: int = MAX_ROUNDS, certified: bool = True) -> None:
         """Start with every node as it is, and with new nodes full of one shape."""
-        self._fleet = fleet
+        self._fleet, self._rounds, self._is_certified = fleet, rounds, certified
         self._useful = _undominated(fleet)
         self._demand = fleet.pods.sum(axis=0)
         self._shapes, self._nodes = len(self._demand), len(fleet.paid)
+        self._most_new = np.where(fleet.accepted.T[self._useful], self._demand, 0)
+        self._most_extra = np.where(fleet.stays_accepted.T, self._demand - fleet.pods, 0)
         self._scale = (
             np.maximum(fleet.rooms.mean(axis=0), 1.0) if len(fleet.rooms) else np.ones(fleet.rooms.shape[1])
         )
@@ -119,6 +126,7 @@ class FrontierProgram:
             *((float(count), highspy.kHighsInf) for count in self._demand),
             *((-highspy.kHighsInf, 1.0) for _ in range(self._nodes)),
             (0.0, highspy.kHighsInf),
+            (-highspy.kHighsInf, 0.0),
         ):
             self._solver.addRow(lower, upper, 0, [], [])
         self._owner: list[int] = []
@@ -135,9 +143,11 @@ class FrontierProgram:
         bound, rounds = 0.0, 0
         while True:
             relaxed, node_duals = self._optimum()
-            bound, rounds = max(bound, self._certified(relaxed, spared)), rounds + 1
+            rounds += 1
+            if self._is_certified:
+                bound = max(bound, self._certified(relaxed, spared))
             missing, worth = self._generate(relaxed, node_duals)
-            if missing <= _ENOUGH * relaxed.cost or rounds == MAX_ROUNDS:
+            if missing <= _ENOUGH * relaxed.cost or rounds == self._rounds:
                 return replace(relaxed, bound=min(relaxed.cost, bound), kind_worth=worth)
 
     def _optimum(self) -> tuple[Relaxed, FloatArray]:
@@ -151,15 +161,17 @@ class FrontierProgram:
         np.add.at(stays, owners[on_node], used[on_node])
         np.add.at(bought, -1 - owners[~on_node], used[~on_node])
         values = np.maximum(duals[: self._shapes], 0.0)
-        per_move = max(float(duals[-1]), 0.0)
+        per_move, per_balance = max(float(duals[-2]), 0.0), max(-float(duals[-1]), 0.0)
+        prices = self._fleet.prices + per_balance * self._fleet.balance
         cost = float(self._solver.getInfo().objective_function_value)
-        return Relaxed(cost, 0.0, stays, bought, values, per_move, np.zeros(kinds)), duals[self._shapes : -1]
+        relaxed = Relaxed(cost, 0.0, stays, bought, values, per_move, prices, np.zeros(kinds))
+        return relaxed, duals[self._shapes : -2]
 
     def _certified(self, relaxed: Relaxed, moves_spared: float) -> float:
         """Return a Lagrangian bound: values scaled until no new node can pay, then nodes one by one."""
         fleet, values, per_move = self._fleet, relaxed.pod_values, relaxed.usd_per_move
         worth = _worth_at_most(fleet.rooms, fleet.requests, values, fleet.accepted, self._scale)
-        dearest = (worth / np.maximum(fleet.prices, 1e-12)).max(initial=1.0)
+        dearest = (worth / np.maximum(relaxed.kind_prices, 1e-12)).max(initial=1.0)
         values = values / max(1.0, float(dearest))
         extra = _worth_at_most(fleet.free, fleet.requests, values, fleet.stays_accepted, self._scale)
         staying = fleet.paid - per_move * fleet.moved_by - fleet.pods @ values - extra
@@ -169,15 +181,16 @@ class FrontierProgram:
         """Add columns that lower the cost; return by how much they may, and the worth of each kind."""
         fleet, values = self._fleet, relaxed.pod_values
         orders = _orders(fleet.requests, values, self._scale)
-        new = fill(
-            fleet.rooms, fleet.requests, np.minimum(fleet.accepted.T * 2**31, self._demand), orders, values
-        )
-        worth = new @ values / np.maximum(fleet.prices, 1e-12)
-        for kind in np.flatnonzero(worth > 1 + _IMPROVES).tolist():
-            self._add_kind(kind, new[kind])
-        most = np.where(fleet.stays_accepted.T, self._demand - fleet.pods, 0)
-        extra = fill(fleet.free, fleet.requests, most, orders, values)
-        kept = fleet.paid - relaxed.usd_per_move * fleet.moved_by - fleet.pods @ values - extra @ values
+        useful, worth = self._useful, np.zeros(len(fleet.prices))
+        rooms = np.concatenate([fleet.rooms[useful], fleet.free])
+        most = np.concatenate([self._most_new, self._most_extra])
+        patterns = fill(rooms, fleet.requests, most, orders, values)
+        new, extra = patterns[: len(useful)], patterns[len(useful) :]
+        worth[useful] = new @ values / np.maximum(relaxed.kind_prices[useful], 1e-12)
+        for kind, pattern in zip(useful.tolist(), new, strict=True):
+            if worth[kind] > 1 + _IMPROVES:
+                self._add_kind(kind, pattern)
+        kept = fleet.paid - relaxed.usd_per_move * fleet.moved_by - (fleet.pods + extra) @ values
         reduced = kept - np.minimum(node_duals, 0.0)
         for node in np.flatnonzero(reduced < -_IMPROVES).tolist():
             self._add_node(node, extra[node])
@@ -202,7 +215,8 @@ class FrontierProgram:
         self._add(node, float(fleet.paid[node]), fleet.pods[node] + extra, rows)
 
     def _add_kind(self, kind: int, pattern: IntArray) -> None:
-        self._add(-1 - kind, float(self._fleet.prices[kind]), pattern, {})
+        rows = {self._shapes + self._nodes + 1: float(self._fleet.balance[kind])}
+        self._add(-1 - kind, float(self._fleet.prices[kind]), pattern, rows)
 
     def _add(self, owner: int, cost: float, pattern: IntArray, others: dict[int, float]) -> None:
         key = (owner, pattern.tobytes())
@@ -223,6 +237,7 @@ def _undominated(fleet: Fleet) -> IntArray:
     for kind in order.tolist():
         beaten = (fleet.rooms[kept] >= fleet.rooms[kind]).all(axis=1)
         beaten &= (fleet.accepted[:, kept] >= fleet.accepted[:, [kind]]).all(axis=0)
+        beaten &= fleet.balance[kept] <= fleet.balance[kind] + _IMPROVES
         if not beaten.any():
             kept.append(kind)
     return np.array(kept, np.int64)
@@ -233,21 +248,25 @@ def fill(
 ) -> IntArray:
     """Return rooms × S: a valuable pattern of pods for each room, at most ``most`` (rooms × S) of each shape.
 
-    The best of filling greedily in each of the orders.
+    The best of filling greedily in each of the orders, which are all tried at once.
     """
-    best = np.zeros((len(rooms), len(requests)), np.int64)
-    worth = np.zeros(len(rooms))
-    for order in orders:
-        left = rooms.T.copy()
-        taken = np.zeros_like(best)
-        for shape in order[values[order] > 0].tolist():
-            copies = np.minimum(_copies(left.T, requests[shape]), most[:, shape])
-            left -= requests[shape][:, None] * copies
-            taken[:, shape] = copies
-        gained = taken @ values
-        better = gained > worth + _IMPROVES
-        best[better], worth[better] = taken[better], gained[better]
-    return best
+    ways = np.arange(len(orders))
+    steps = np.array([order[values[order] > 0] for order in orders], np.int64).T
+    left = np.repeat(rooms.T[:, None, :].astype(float), len(orders), axis=1)
+    taken = np.zeros((len(orders), len(rooms), len(requests)), np.int64)
+    used = np.flatnonzero(requests.any(axis=0)).tolist()
+    pods_for_one = 1 / np.where(requests > 0, requests, 1e-12)
+    for shapes in steps:
+        copies = most[:, shapes].T.astype(float)
+        for resource in used:
+            fits = left[resource] * pods_for_one[shapes, resource, None] + _ROUNDING
+            np.minimum(copies, np.floor(fits), out=copies)
+        np.maximum(copies, 0.0, out=copies)
+        left -= requests[shapes].T[:, :, None] * copies
+        taken[ways, :, shapes] = copies
+    best = (taken @ values).argmax(axis=0)
+    pattern: IntArray = taken[best, np.arange(len(rooms))]
+    return pattern
 
 
 def _orders(requests: IntArray, values: FloatArray, scale: FloatArray) -> list[IntArray]:

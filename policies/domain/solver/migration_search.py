@@ -21,6 +21,8 @@ ROWS = 32
 """Neighbours played at once."""
 MOST_CHANGED = 3
 """Nodes that a neighbour keeps, and nodes that it removes, beside the centre's."""
+_ROUNDS = 40
+"""Rounds of column generation: a little short of the optimum does for a start."""
 _STALE = 60
 """The search ends after so many rounds that found nothing better."""
 _TOLERANCE = 0.002
@@ -223,7 +225,7 @@ def frontier(
 
     ``effort`` is the number of pods placed in play for each share.
     """
-    program = FrontierProgram(fleet.tightened(waste))
+    program = FrontierProgram(fleet.tightened(waste), rounds=_ROUNDS, certified=False)
     search = Search(Player(fleet), seed=seed, fitted=fitted)
     targets: list[Target] = []
     for share in sorted(shares):
