@@ -12,6 +12,9 @@ page_urls = [
     path("clusters/<uuid:cluster_id>/nodes/<uuid:node_id>", inventory.node, name="node"),
     path("clusters/<uuid:cluster_id>/workloads", inventory.workloads, name="workloads"),
     path("clusters/<uuid:cluster_id>/actions", inventory.actions, name="actions"),
+    path("clusters/<uuid:cluster_id>/interruptions", inventory.interruptions, name="interruptions"),
+    path("clusters/<uuid:cluster_id>/pause", inventory.pause, name="pause"),
+    path("clusters/<uuid:cluster_id>/resume", inventory.resume, name="resume"),
     path("clusters/<uuid:cluster_id>/agent", inventory.agent, name="agent"),
     path(
         "clusters/<uuid:cluster_id>/groups/<uuid:group_id>/restore-minimum",

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from uuid import UUID
 
 from clusters.domain.guardrails import disruption_cap
 
@@ -70,6 +71,11 @@ class Notice:
     def is_stale(self, now: datetime) -> bool:
         """Tell whether it arrived too late to be acted on."""
         return now - self.at > STALE_AFTER
+
+
+def action_key(row_id: UUID, noticed_at: datetime, kind: str) -> str:
+    """Return the key under which an act of the reaction is requested: one for each notice."""
+    return f"interruption:{row_id}:{int(noticed_at.timestamp())}:{kind}"
 
 
 def rebalance_budget(*, nodes: int, served_lately: int, under_way: int) -> int:

@@ -9,6 +9,7 @@ from django.db.models import Q, QuerySet, Sum
 
 from audit.models import AuditLog
 from audit.services import Subject, record
+from clusters.domain import interruptions as rules
 from clusters.domain.interruptions import (
     DRAIN_MARGIN,
     FALSE_ALARM_AFTER,
@@ -154,8 +155,8 @@ def request_for(
 
 
 def action_key(row: Interruption, kind: str) -> str:
-    """Return the key under which an act of the reaction is requested: one for each notice."""
-    return f"interruption:{row.pk}:{int(row.noticed_at.timestamp())}:{kind}"
+    """Return the key under which an act of the reaction is requested."""
+    return rules.action_key(row.pk, row.noticed_at, kind)
 
 
 def _ask(row: Interruption, kind: str, params: dict[str, object], reason: str) -> None:

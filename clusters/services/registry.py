@@ -45,10 +45,19 @@ def update_cluster(*, cluster_id: UUID, changes: Mapping[str, object], actor: Ac
 
 
 @transaction.atomic
-def set_maintenance(*, cluster_id: UUID, is_paused: bool, actor: Actor, reason: str = "") -> Cluster:
-    """Pause or resume the cluster; while paused no voluntary act touches it, alerts go on."""
+def set_maintenance(
+    *, cluster_id: UUID, is_paused: bool, actor: Actor, reason: str = "", typed_name: str | None = None
+) -> Cluster:
+    """Pause or resume the cluster; while paused no voluntary act touches it, alerts go on.
+
+    Raises InvalidInput when a name was typed to confirm it and is not the cluster's.
+    """
     require_role(actor, Role.MEMBER)
     cluster = _locked(cluster_id)
+    if typed_name is not None and typed_name != cluster.name:
+        verb = "pause" if is_paused else "resume"
+        problem = {"name": [f"must be exactly {cluster.name}."]}
+        raise InvalidInput(f"Type {cluster.name} to {verb} it.", errors=problem)
     reason = reason if is_paused else ""
     if (cluster.maintenance_mode, cluster.maintenance_reason) == (is_paused, reason):
         return cluster

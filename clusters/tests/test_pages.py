@@ -6,9 +6,23 @@ import pytest
 from django.urls import reverse
 
 from accounts.models import Account, Membership
-from clusters.models import Cluster, ClusterSample, Instance, NodeGroup, Placement, SavingsEntry, Workload
+from clusters.domain.interruptions import Kind, Notice
+from clusters.models import (
+    Action,
+    Cluster,
+    ClusterSample,
+    Instance,
+    Interruption,
+    NodeGroup,
+    Placement,
+    PoolState,
+    SavingsEntry,
+    Workload,
+)
 from clusters.selectors import detail, fleet, inside
+from clusters.selectors.interruptions import interruption_page, pools_in_use
 from clusters.selectors.listing import ClusterFilter, cluster_page
+from clusters.services import interruptions
 from spotopt.core.clock import utcnow
 from spotopt.core.errors import NotFound
 from spotopt.core.tenancy import tenant
@@ -320,3 +334,53 @@ def test_given_a_kept_minimum_when_released_from_the_page_then_plans_may_lower_i
 
     assert "Plans may lower the minimum of web again" in shown
     assert "minimum kept" not in shown
+
+
+def test_given_notices_when_the_timeline_is_read_then_it_shows_the_reaction_in_few_queries(
+    account, client, alice, django_assert_max_num_queries
+):
+    cluster = cluster_in(account)
+    nodes = [node_in(cluster, lifecycle="spot", az_id="euw1-az1") for _ in range(3)]
+    told = [Notice(Kind.INTERRUPTION, node.instance_id, utcnow()) for node in nodes]
+    interruptions.notices_from_agent(cluster_id=cluster.pk, notices=told)
+    Action.objects.filter(kind="cordon_node").update(status="succeeded", finished_at=utcnow())
+    Action.objects.filter(kind="drain_node", target=nodes[0].node_name).update(
+        status="failed", finished_at=utcnow(), result={"left_count": 2}
+    )
+    Interruption.objects.update(pods_at_notice=5)
+    PoolState.objects.create(
+        region="eu-west-1", zone_id="euw1-az1", instance_type="m5.large", capacity_type="spot",
+        flagged_until=utcnow() + timedelta(minutes=20),
+    )  # fmt: skip
+
+    with django_assert_max_num_queries(10):
+        page, (pool,) = interruption_page(cluster.pk), pools_in_use(cluster.pk)
+
+    moved = {row.node_name: row.moved for row in page.rows}
+    assert moved == {nodes[0].node_name: 3, nodes[1].node_name: None, nodes[2].node_name: None}
+    assert all(row.closed_after < timedelta(minutes=1) for row in page.rows)
+    assert (page.under_way, pool.nodes, pool.taken_lately, pool.share_percent) == (3, 3, 3, 100.0)
+    assert pool.flagged_until is not None
+    client.force_login(alice)
+    shown = client.get(reverse("clusters:interruptions", args=[cluster.pk])).content.decode()
+    assert "3 of 5" in shown
+    assert "Avoided until" in shown
+
+
+def test_given_a_cluster_when_paused_by_its_typed_name_then_it_is_paused_and_a_wrong_name_changes_nothing(
+    account, client, alice
+):
+    cluster = cluster_in(account)
+    client.force_login(alice)
+
+    refused = client.post(reverse("clusters:pause", args=[cluster.pk]), {"name": "another"})
+    cluster.refresh_from_db()
+    assert (refused.status_code, cluster.maintenance_mode) == (400, False)
+
+    client.post(reverse("clusters:pause", args=[cluster.pk]), {"name": "shop", "reason": "Release"})
+    cluster.refresh_from_db()
+    assert (cluster.maintenance_mode, cluster.maintenance_reason) == (True, "Release")
+
+    client.post(reverse("clusters:resume", args=[cluster.pk]), {"name": "shop"})
+    cluster.refresh_from_db()
+    assert cluster.maintenance_mode is False

@@ -11,8 +11,9 @@ from accounts.permissions import Role, actor_of, page_for
 from audit.selectors import ActivityFilter, activity_page
 from clusters.models import Cluster
 from clusters.selectors import detail, fleet, inside
+from clusters.selectors.interruptions import interruption_page, pools_in_use
 from clusters.selectors.listing import ClusterFilter, cluster_page, cluster_regions
-from clusters.services import groups
+from clusters.services import groups, registry
 from clusters.views.scope import account_in_view, history_wanted, template_for
 from spotopt.core.clock import utcnow
 
@@ -116,6 +117,40 @@ def workloads(request: HttpRequest, cluster_id: UUID) -> HttpResponse:
 def actions(request: HttpRequest, cluster_id: UUID) -> HttpResponse:
     """Show what was asked of the cluster and how it ended."""
     return _tab(request, cluster_id, "actions", {"actions": detail.recent_actions(cluster_id)})
+
+
+@page_for(Role.VIEWER)
+@require_GET
+def interruptions(request: HttpRequest, cluster_id: UUID) -> HttpResponse:
+    """Show which nodes AWS took or may take, what was done about it, and how the spot pools in use are."""
+    facts = {"page": interruption_page(cluster_id), "pools": pools_in_use(cluster_id)}
+    return _tab(request, cluster_id, "interruptions", facts)
+
+
+@page_for(Role.MEMBER)
+@require_POST
+def pause(request: HttpRequest, cluster_id: UUID) -> HttpResponse:
+    """Stop every voluntary act on the cluster."""
+    return _switch(request, cluster_id, is_paused=True)
+
+
+@page_for(Role.MEMBER)
+@require_POST
+def resume(request: HttpRequest, cluster_id: UUID) -> HttpResponse:
+    """Let plans touch the cluster again."""
+    return _switch(request, cluster_id, is_paused=False)
+
+
+def _switch(request: HttpRequest, cluster_id: UUID, *, is_paused: bool) -> HttpResponse:
+    cluster = registry.set_maintenance(
+        cluster_id=cluster_id,
+        is_paused=is_paused,
+        reason=request.POST.get("reason", "").strip()[:255],
+        typed_name=request.POST.get("name", "").strip(),
+        actor=actor_of(request),
+    )
+    messages.success(request, f"{cluster.name} is {'paused' if is_paused else 'no longer paused'}.")
+    return redirect("clusters:detail", cluster_id=cluster_id)
 
 
 @page_for(Role.VIEWER)

@@ -14,6 +14,7 @@ VALUES = {
     "accounts.Account": {"aws_account_id": "123412341234", "status": "active"},
     "clusters.Instance": {"instance_id": "i-0123456789abcdef0", "instance_type": "m5.large"},
     "clusters.Cluster": {"region": "us-east-1"},
+    "clusters.Interruption": {"kind": "rebalance"},
     "policies.NodeTemplate": {"families": ["m5"]},
 }
 """What constraints or screens demand beyond the types."""

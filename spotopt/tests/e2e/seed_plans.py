@@ -4,7 +4,8 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import uuid4
 
-from clusters.models import Action, Cluster, ClusterEvent, SavingsEntry
+from clusters.domain.interruptions import action_key
+from clusters.models import Action, Cluster, ClusterEvent, Interruption, SavingsEntry
 from policies.models import OptimizationJob, Plan, PlanStep
 
 
@@ -155,7 +156,37 @@ def running_plan(cluster: Cluster, now: datetime) -> None:
         severity="warning",
         occurred_at=now - timedelta(minutes=30),
     )
+    _interruptions(cluster, now)
     _book(cluster, plan, now)
+
+
+def _interruptions(cluster: Cluster, now: datetime) -> None:
+    """One notice in each state, with what was done about the one that is under way."""
+    nodes = cluster.instances.filter(lifecycle="spot", state="running").order_by("node_name")[:5]
+    told = (
+        ("interruption", "open", 1, ""),
+        ("interruption", "taken", 45, ""),
+        ("rebalance", "moved", 120, ""),
+        ("rebalance", "watched", 150, "The policy leaves nodes alone until AWS takes them."),
+        ("interruption", "false_alarm", 400, ""),
+    )
+    for node, (kind, status, minutes, note) in zip(nodes, told, strict=False):
+        at = now - timedelta(minutes=minutes)
+        row = Interruption.objects.create(
+            organization=cluster.organization, cluster=cluster, instance=node, kind=kind, status=status,
+            source="agent", region=node.region, zone_id=node.az_id, instance_type=node.instance_type,
+            noticed_at=at, deadline=at + timedelta(minutes=2), pods_at_notice=11, note=note,
+            is_verified=status == "taken",
+        )  # fmt: skip
+        for step in ("cordon_node", "drain_node") if status in ("open", "taken") else ():
+            is_over = step == "cordon_node" or status == "taken"
+            Action.objects.create(
+                organization=cluster.organization, cluster=cluster, kind=step, route="agent",
+                target=node.node_name, reason="AWS takes the node back in two minutes.",
+                requested_by="Spotopt", idempotency_key=action_key(row.pk, at, step), is_voluntary=False,
+                status="succeeded" if is_over else "running", expires_at=now + timedelta(minutes=10),
+                finished_at=at + timedelta(seconds=2) if is_over else None,
+            )  # fmt: skip
 
 
 def past_plans(cluster: Cluster, now: datetime) -> None:

@@ -40,7 +40,7 @@ FIXED = {
     "onboarding-connect": "/onboarding/connect",
     "styleguide": "/styleguide/",
 }
-TABS = ("nodes", "workloads", "plans", "actions", "agent")
+TABS = ("nodes", "workloads", "plans", "actions", "interruptions", "agent")
 
 
 @pytest.fixture(scope="module")
