@@ -1,12 +1,14 @@
 """What each binding constraint costs: the best plan found without it, against the best with all of them."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
+from policies.domain.checker import check
 from policies.domain.constraints import Constraint, Scene, binding
 from policies.domain.optimizer import propose
+from policies.domain.plan import PlanProposal
 from policies.domain.policy import Rules
 from policies.domain.shapes import ClusterSnapshot
 from policies.domain.watch import Watch, part_of, unwatched
@@ -50,30 +52,39 @@ class Pricing:
 def constraint_prices(*, scene: Scene, now: datetime, watch: Watch = unwatched) -> Iterator[Pricing]:
     """Yield the price of each constraint as it is found, the one that seems largest first.
 
-    Thresholds of the policy are set aside on both sides, so that only the constraint differs. A price is
-    what the search found, not a proof: the least cost with or without a constraint may be lower.
+    Thresholds of the policy are set aside on both sides, so that only the constraint differs. A cheaper plan
+    that was found without a constraint and keeps it all the same is the best with every constraint from then
+    on. A price is what the search found, not a proof: the least cost with or without may be lower.
     """
     chosen = binding(scene)[:MAX_TRIED]
     if not chosen:
         return
     rules = scene.rules.without_thresholds()
     step = 1 / (len(chosen) + 1)
-    base = _least(scene, scene.snapshot, rules, now, part_of(watch, 0, step, "With every constraint: "))
+    watch_base = part_of(watch, 0, step, "With every constraint: ")
+    least = _best(scene, scene.snapshot, rules, now, watch_base).usd_per_hour_after
     for number, constraint in enumerate(chosen, start=1):
         part = part_of(watch, number * step, (number + 1) * step, f"Without one, {number} of {len(chosen)}: ")
-        snapshot, relaxed = constraint.relax((scene.snapshot, rules))
-        yield Pricing(len(chosen), _price(constraint, base, _least(scene, snapshot, relaxed, now, part)))
+        plan = _best(scene, *constraint.relax((scene.snapshot, rules)), now, part)
+        if plan.usd_per_hour_after < least and _keeps_everything(scene, plan, rules):
+            least = plan.usd_per_hour_after
+        yield Pricing(len(chosen), _price(constraint, least, plan.usd_per_hour_after))
 
 
 def worst_first(prices: Sequence[ConstraintPrice]) -> list[ConstraintPrice]:
-    """Return the prices that matter, the highest first."""
-    return sorted((p for p in prices if p.matters), key=lambda p: (-p.usd_per_hour, p.code, p.subject))
+    """Return the prices that matter against the best plan found with every constraint, the highest first."""
+    least = min((price.usd_per_hour_with for price in prices), default=Decimal(0))
+    same = [replace(price, usd_per_hour_with=least) for price in prices]
+    return sorted((p for p in same if p.matters), key=lambda p: (-p.usd_per_hour, p.code, p.subject))
 
 
-def _least(scene: Scene, snapshot: ClusterSnapshot, rules: Rules, now: datetime, watch: Watch) -> Decimal:
-    plan = propose(snapshot=snapshot, offers=scene.offers, rules=rules, now=now, watch=watch)
-    return plan.usd_per_hour_after
+def _best(scene: Scene, snapshot: ClusterSnapshot, rules: Rules, now: datetime, watch: Watch) -> PlanProposal:
+    return propose(snapshot=snapshot, offers=scene.offers, rules=rules, now=now, watch=watch)
 
 
-def _price(constraint: Constraint, base: Decimal, without: Decimal) -> ConstraintPrice:
-    return ConstraintPrice(constraint.code, constraint.subject, constraint.words, base, without)
+def _keeps_everything(scene: Scene, plan: PlanProposal, rules: Rules) -> bool:
+    return not check(snapshot=scene.snapshot, proposal=plan, offers=scene.offers, rules=rules)
+
+
+def _price(constraint: Constraint, least: Decimal, without: Decimal) -> ConstraintPrice:
+    return ConstraintPrice(constraint.code, constraint.subject, constraint.words, least, without)

@@ -114,11 +114,33 @@ def test_given_a_plan_when_priced_then_the_watch_hears_of_each_run_in_order():
     assert heard[-1][0] <= 1
 
 
-def test_given_prices_within_the_search_s_error_when_sorted_then_they_are_left_out():
-    def price(without, code="x"):
-        return ConstraintPrice(code, "", "Something", Decimal(100), Decimal(without))
+def price(without, code="x", least=100):
+    return ConstraintPrice(code, "", "Something", Decimal(least), Decimal(without))
 
+
+def test_given_prices_within_the_search_s_error_when_sorted_then_they_are_left_out():
     assert worst_first([price("99.6"), price(90, "a"), price(101), price(80, "b")]) == [
         price(80, "b"),
         price(90, "a"),
     ]
+
+
+def test_given_a_better_plan_that_keeps_every_constraint_when_sorted_then_all_are_set_against_it():
+    found = [price(90, "a"), price(92, "b", least=92), price(80, "c", least=92)]
+
+    assert worst_first(found) == [price(80, "c", least=92), price(90, "a", least=92)]
+
+
+def test_given_a_cheaper_plan_without_a_constraint_that_it_keeps_when_priced_then_it_costs_nothing(
+    monkeypatch,
+):
+    there = scene()
+    best = propose(snapshot=there.snapshot, offers=OFFERS, rules=there.rules, now=NOW)
+    nothing = replace(best, waves=(), usd_per_hour_after=best.usd_per_hour_before, pods_moved=0)
+    answers = iter([nothing, best])
+    monkeypatch.setattr("policies.domain.marginal.propose", lambda **_: next(answers, nothing))
+
+    steps = list(constraint_prices(scene=there, now=NOW))
+
+    assert {step.latest.usd_per_hour_with for step in steps} == {best.usd_per_hour_after}
+    assert worst_first([step.latest for step in steps]) == []
