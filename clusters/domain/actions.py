@@ -41,6 +41,9 @@ ROUTES: Mapping[str, str] = MappingProxyType(
 DISRUPTIVE = frozenset({"cordon_node", "drain_node", "terminate_instance"})
 """Kinds that take a node's room or pods away, and so count against the disruption budget."""
 
+CAREFUL = DISRUPTIVE | {"launch_node", "evict_pod", "update_deployment", "apply_karpenter"}
+"""Kinds that, where they are voluntary, need a cluster that is well; marking or opening a node does not."""
+
 _DRAIN_LIFETIME = timedelta(minutes=15)
 _LIFETIME = timedelta(minutes=5)
 AGENT_LEASE = timedelta(minutes=5)
@@ -57,7 +60,7 @@ def may_move(current: str, following: str) -> bool:
 
 def looks_at_nodes(kind: str, *, is_voluntary: bool) -> bool:
     """Tell whether the safety floor has to see the cluster's nodes to judge the action."""
-    return kind == "terminate_instance" or (is_voluntary and kind in DISRUPTIVE)
+    return kind == "terminate_instance" or (is_voluntary and kind in CAREFUL)
 
 
 def lifetime(kind: str) -> timedelta:

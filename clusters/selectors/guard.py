@@ -6,7 +6,7 @@ from django.db.models import Q, Sum
 
 from accounts import platform
 from clusters.domain.actions import DISRUPTIVE, OPEN
-from clusters.domain.guardrails import ClusterFacts, NodeFacts
+from clusters.domain.facts import ClusterFacts, NodeFacts
 from clusters.models import Action, Cluster, Instance
 from spotopt.core.clock import utcnow
 

@@ -11,7 +11,8 @@ from django.db.models import Case, Q, When
 from audit.models import AuditLog
 from audit.services import Subject, record
 from clusters.domain import actions as rules
-from clusters.domain.guardrails import Verdict, judge
+from clusters.domain.facts import Verdict
+from clusters.domain.guardrails import judge
 from clusters.models import Action, Cluster
 from clusters.selectors.guard import cluster_facts
 from spotopt.core.actor import Actor

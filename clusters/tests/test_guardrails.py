@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clusters.domain.guardrails import ClusterFacts, NodeFacts, disruption_cap, judge
+from clusters.domain.facts import ClusterFacts, NodeFacts
+from clusters.domain.guardrails import disruption_cap, judge
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
@@ -69,6 +70,27 @@ def test_given_a_healthy_cluster_when_judged_then_a_drain_may_go_ahead():
 )  # fmt: skip
 def test_given_a_reason_not_to_when_judged_then_it_is_refused_by_name(facts, code):
     assert _code(facts) == code
+
+
+@pytest.mark.parametrize("kind", ["launch_node", "update_deployment"])
+@pytest.mark.parametrize(
+    ("facts", "code"),
+    [(_facts(snapshot_at=None), "stale_snapshot"), (_facts_with_unready(1, 3, 5), "group_unready")],
+)
+def test_given_an_open_breaker_when_any_voluntary_work_is_judged_then_it_stops(facts, code, kind):
+    assert _code(facts, kind) == code
+    assert _code(facts, "drain_node") == code
+    assert _code(facts, "uncordon_node") is None
+    assert _code(facts, kind, is_voluntary=False) is None
+
+
+def test_given_nodes_that_still_boot_when_judged_then_they_do_not_count_against_their_group():
+    facts = _facts()
+    for number in (2, 4, 6):
+        booting = _node(number, is_ready=False, launched_at=NOW - timedelta(minutes=2))
+        facts = _with(facts, booting)
+
+    assert _code(facts) is None
 
 
 def test_given_pods_on_the_node_when_asked_to_terminate_it_then_it_is_refused():

@@ -20,6 +20,10 @@ MAX_PRICE_DRIFT = Decimal("0.05")
 MIN_ACHIEVED_SHARE = Decimal("0.5")
 """A plan stops when the finished waves saved less than this share of what they promised."""
 
+SAVINGS_SHORT = "savings_short"
+"""Why a plan stopped, where it saved too little; no policy starts another one for ``SHORT_MEMORY``."""
+SHORT_MEMORY = timedelta(hours=24)
+
 WAIT_CODES = frozenset(
     {"disruption_budget", "stale_snapshot", "group_unready", "node_too_young", "node_not_empty"}
 )

@@ -13,7 +13,7 @@ from audit.services import Subject, record
 from clusters.models import Cluster
 from policies.domain import planfile
 from policies.domain.document import parse
-from policies.domain.progress import MAX_PRICE_DRIFT, MAX_QUOTE_AGE
+from policies.domain.progress import MAX_PRICE_DRIFT, MAX_QUOTE_AGE, SAVINGS_SHORT, SHORT_MEMORY
 from policies.models import ClusterPolicy, Plan
 from policies.selectors.snapshot import quotes
 from policies.services.conductor import Conductor
@@ -53,8 +53,18 @@ def approve_automatically(*, plan_id: UUID) -> Plan:
     policy = ClusterPolicy.objects.filter(cluster=plan.cluster).first()
     if policy is None or not may_approve_itself(policy, risk=plan.risk):
         raise Conflict("The policy no longer lets this plan run without a person.")
+    if _fell_short(plan):
+        raise GuardrailViolated(
+            "A plan of the last day saved less than it promised; a person decides about the next.",
+            code=SAVINGS_SHORT,
+        )
     actor = Actor.system(plan.organization_id, "Automatic policy")
     return approve_plan(plan_id=plan_id, actor=actor)
+
+
+def _fell_short(plan: Plan) -> bool:
+    ended = Plan.objects.filter(cluster=plan.cluster, finished_at__gt=utcnow() - SHORT_MEMORY)
+    return ended.filter(document__stop_code=SAVINGS_SHORT).exists()
 
 
 def may_approve_itself(policy: ClusterPolicy, *, risk: float) -> bool:

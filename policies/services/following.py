@@ -1,7 +1,7 @@
 """Take in what became of a running plan's steps: actions that ended, nodes that booted, pods that settled."""
 
 from clusters.models import Action
-from policies.domain.progress import READY_TIMEOUT, SETTLE_TIMEOUT, Turn, falls_short
+from policies.domain.progress import READY_TIMEOUT, SAVINGS_SHORT, SETTLE_TIMEOUT, Turn, falls_short
 from policies.domain.progress import after_failure as turn_after_failure
 from policies.models import Plan, PlanStep
 from policies.services.run import Kind, PlanRun, Status
@@ -80,4 +80,5 @@ class Follower:
             step, Status.COMPLETED, f"Saves ${achieved:.4f}/h so far; ${promised:.4f}/h was promised."
         )
         if falls_short(promised=promised, achieved=achieved):
-            self._run.stop(f"The waves so far save ${achieved:.4f}/h of the ${promised:.4f}/h promised.")
+            reason = f"The waves so far save ${achieved:.4f}/h of the ${promised:.4f}/h promised."
+            self._run.stop(reason, code=SAVINGS_SHORT)

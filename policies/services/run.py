@@ -58,12 +58,13 @@ class PlanRun:
         """Tell whether new work may start."""
         return self.plan.status == Plan.Status.RUNNING
 
-    def stop(self, reason: str) -> None:
+    def stop(self, reason: str, *, code: str = "") -> None:
         """Start nothing more; what runs is let finish and what is half done is put back."""
         if self.plan.status == Plan.Status.STOPPING:
             return
         self.plan.status, self.plan.stop_reason = Plan.Status.STOPPING, reason[:500]
-        self.plan.save(update_fields=["status", "stop_reason", "updated_at"])
+        self.plan.document["stop_code"] = code
+        self.plan.save(update_fields=["status", "stop_reason", "document", "updated_at"])
         cancel_pending(plan_id=self.plan.pk, actor=self.actor)
         self.announce()
 

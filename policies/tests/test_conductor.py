@@ -349,6 +349,20 @@ def test_given_pods_that_find_no_place_when_verifying_then_the_plan_stops(plan, 
     assert plan.steps.get(wave=2, kind="drain").status != "completed"
 
 
+def test_given_a_node_that_costs_far_more_than_quoted_when_its_wave_is_verified_then_the_plan_stops_short(
+    plan, executor, owner
+):
+    execution.approve_plan(plan_id=plan.pk, actor=owner)
+    _run(plan, executor, until=lambda: executor.launched)
+    Instance.objects.filter(launch_action_id__isnull=False).update(price=Decimal("0.19"))
+
+    _run(plan, executor)
+
+    assert plan.status == Plan.Status.STOPPED
+    assert plan.document["stop_code"] == "savings_short"
+    assert not plan.steps.filter(wave=2, kind="drain", status="completed").exists()
+
+
 def test_given_a_person_who_stops_it_when_it_runs_then_pending_actions_are_cancelled(plan, executor, owner):
     execution.approve_plan(plan_id=plan.pk, actor=owner)
     execution.advance_plan(plan_id=plan.pk)

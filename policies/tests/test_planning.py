@@ -22,7 +22,7 @@ from policies.services.policies import default_policy_for
 from policies.tests.factories import JobFactory, PlanFactory, StepFactory
 from spotopt.core.actor import Actor
 from spotopt.core.clock import utcnow
-from spotopt.core.errors import Conflict, Forbidden, NotFound, TooManyRequests
+from spotopt.core.errors import Conflict, Forbidden, GuardrailViolated, NotFound, TooManyRequests
 
 Status = OptimizationJob.Status
 
@@ -385,6 +385,27 @@ def test_given_a_policy_switched_off_meanwhile_when_its_plan_is_due_then_a_perso
 
     plan.refresh_from_db()
     assert plan.status == Plan.Status.PROPOSED
+
+
+@pytest.mark.parametrize(("hours", "may"), [(23, False), (25, True)])
+def test_given_a_plan_that_fell_short_when_another_is_due_then_only_a_person_may_start_it_for_a_day(
+    cluster, owner, hours, may
+):
+    PlanFactory(
+        cluster=cluster,
+        status=Plan.Status.STOPPED,
+        finished_at=utcnow() - timedelta(hours=hours),
+        document={"waves": [], "stop_code": "savings_short"},
+    )
+    plan = _proposal(cluster)
+    _policy(cluster)
+
+    if may:
+        assert execution.approve_automatically(plan_id=plan.pk).status == Plan.Status.APPROVED
+    else:
+        with pytest.raises(GuardrailViolated, match="a person decides"):
+            execution.approve_automatically(plan_id=plan.pk)
+        assert execution.approve_plan(plan_id=plan.pk, actor=owner).status == Plan.Status.APPROVED
 
 
 def test_given_another_plan_since_when_approved_then_it_is_refused_as_outdated(cluster, owner):

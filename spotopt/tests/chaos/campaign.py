@@ -27,6 +27,8 @@ from spotopt.tests.smoke.truth import World
 PASSED_ON = ("PATH", "HOME", "PYTHONPATH", "CHAOS_BREAK")
 RUN_MINUTES = 120
 """A run that is not over by then, by the simulated clock, hangs."""
+NEWS_MINUTES = 12
+"""After this long a change of the load is known and its nodes are old enough to be looked at."""
 SOFT_TAINT = "spotopt.io/consolidating"
 SKEWS_SECONDS = (0.0, 90.0, -90.0)
 _POLL_SECONDS = 1.5
@@ -194,7 +196,10 @@ class Campaign:
                 continue
             plan = self.api.get(f"/plans/{done['plan_id']}")
             if not plan["document"]["waves"]:
-                return "nothing to do"
+                if time.monotonic() > deadline - (RUN_MINUTES - NEWS_MINUTES) * 60 / self.instance_rate:
+                    return "nothing to do"
+                time.sleep(_POLL_SECONDS)
+                continue
             answer = self.api.post(f"/plans/{plan['id']}/approve", may_conflict=True)
             if "detail" in answer:
                 time.sleep(_POLL_SECONDS)
