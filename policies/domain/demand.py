@@ -38,8 +38,9 @@ class Demand:
         Pods that must be near others, or away from them, are meant for the domains where they run today:
         there the rules hold. Those that spread are shared out so that the domains become level.
         """
+        today = settled + moving
         for index in np.flatnonzero(counts).tolist():
-            places = self._accepted[index] & self._at_home(index, settled + moving)
+            places = self._accepted[index] & self._at_home(index, today)
             for part, count in self._by_capacity(index, int(counts[index]), places, settled[index]):
                 yield from self._by_domain(index, count, part, settled)
 

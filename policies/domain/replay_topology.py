@@ -1,7 +1,7 @@
 """What pods ask of other pods, as the checker reads Kubernetes' rules."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ class OtherPods:
         self._enemies = self._enemies_by_key()
         self._hosts: Sequence[Host] = ()
         self._codes: dict[str, Counts] = {}
-        self._counted: dict[tuple[int, SpreadRule], Mask] = {}
+        self._counted: dict[Hashable, Mask] = {}
 
     def settle(self, hosts: Sequence[Host]) -> None:
         """Take note of the nodes that are there now."""
@@ -118,14 +118,17 @@ class OtherPods:
 
     def _domains_of(self, row: int, rule: SpreadRule) -> Mask:
         """Return the nodes that make up the domains of a spread rule."""
-        if (row, rule) not in self._counted:
-            workload = self._workloads[row]
-            keys = [each.topology_key for each in workload.spread]
-            self._counted[row, rule] = np.array(
+        workload = self._workloads[row]
+        keys = frozenset(each.topology_key for each in workload.spread)
+        selector = frozenset(workload.node_selector.items())
+        terms = (workload.requirements, workload.alternatives, workload.tolerations)
+        same = (keys, selector, terms, rule.honors_affinity, rule.honors_taints)
+        if same not in self._counted:
+            self._counted[same] = np.array(
                 [
                     is_counted(workload, rule, host) and all(host.domain(key) is not None for key in keys)
                     for host in self._hosts
                 ],
                 bool,
             )
-        return self._counted[row, rule]
+        return self._counted[same]
