@@ -1,8 +1,9 @@
 """The little that the agent remembers of each Kubernetes object."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from sys import intern
 from typing import Any
 
 from agentapi.agent.neighbours import Ties, ties_of
@@ -31,7 +32,6 @@ class PodFact:
 
     namespace: str
     name: str
-    uid: str
     node: str
     phase: str
     ready: bool
@@ -127,22 +127,21 @@ class Facts:
     """Turns objects into facts, sharing equal parts: pods of one controller differ in little."""
 
     def __init__(self) -> None:
-        self._shared: dict[bytes, Any] = {}
+        self._shared: dict[Hashable, Any] = {}
 
     def pod(self, body: Body) -> PodFact:
         metadata, spec, status = body["metadata"], body["spec"], body.get("status") or {}
-        owner = _controller(metadata)
+        owner, request = _controller(metadata), request_of(spec)
         return PodFact(
-            namespace=metadata["namespace"],
+            namespace=intern(metadata["namespace"]),
             name=metadata["name"],
-            uid=metadata["uid"],
-            node=spec.get("nodeName") or "",
-            phase=status.get("phase") or "Pending",
+            node=intern(spec.get("nodeName") or ""),
+            phase=intern(status.get("phase") or "Pending"),
             ready=_condition(status, "Ready"),
             terminating="deletionTimestamp" in metadata,
-            owner=owner,
+            owner=self._keep(owner, owner),
             is_mirror=MIRROR in (metadata.get("annotations") or {}),
-            request=request_of(spec),
+            request=self._keep(request, request),
             constraints=self._share(constraints_of(metadata, spec, controlled=owner is not None)),
             ties=self._share_ties(spec),
             claims=claims_of(spec),
@@ -227,7 +226,7 @@ class Facts:
         shared: Mapping[str, str] = self._keep(b"labels" + canonical_json(kept), kept)
         return shared
 
-    def _keep(self, key: bytes, value: Any) -> Any:
+    def _keep(self, key: Hashable, value: Any) -> Any:
         if len(self._shared) >= _SHARED_PARTS:
             self._shared.clear()  # sharing saves memory, nothing else
         return self._shared.setdefault(key, value)

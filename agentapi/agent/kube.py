@@ -4,7 +4,7 @@ import asyncio
 import json
 import random
 import warnings
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ from kr8s import APITimeoutError, ServerError
 from agentapi.agent.settings import Settings
 
 Body = dict[str, Any]
-PAGE = 500
+PAGE = 250
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
@@ -89,6 +89,10 @@ class Kube:
         """Return one object."""
         return await self._request("GET", path, params=params)
 
+    async def get_lean(self, path: str, shrink: Callable[[Body], Any]) -> Body:
+        """Return one object whose parts were shrunk as they were read, so that it is never held in full."""
+        return await self._request("GET", path, shrink=shrink)
+
     async def patch(self, path: str, change: Body, kind: str = MERGE_PATCH, **params: str) -> Body:
         """Change an object by a patch of the kind and return the object."""
         return await self._write("PATCH", path, change, headers={"Content-Type": kind}, params=params)
@@ -104,13 +108,21 @@ class Kube:
     async def list(self, path: str, **params: str) -> tuple[list[Body], str]:
         """Return all objects of a collection and the resource version to watch from."""
         items: list[Body] = []
+        version = ""
+        async for page, read_at in self.pages(path, **params):
+            items.extend(page)
+            version = read_at
+        return items, version
+
+    async def pages(self, path: str, **params: str) -> AsyncIterator[tuple[Sequence[Body], str]]:
+        """Yield a collection page by page, so that it is never held as a whole, each with its version."""
         query = {"limit": str(PAGE)} | params
         while True:
             page = await self.get(path, **query)
-            items.extend(page.get("items") or ())
+            yield page.get("items") or [], page["metadata"]["resourceVersion"]
             token = page["metadata"].get("continue")
             if not token:
-                return items, page["metadata"]["resourceVersion"]
+                return
             query["continue"] = token
 
     async def watch(self, path: str, version: str) -> AsyncIterator[Body]:
@@ -142,9 +154,11 @@ class Kube:
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  # jitter
         return await self._once(method, path, **options)
 
-    async def _once(self, method: str, path: str, **options: Any) -> Body:
+    async def _once(
+        self, method: str, path: str, shrink: Callable[[Body], Any] | None = None, **options: Any
+    ) -> Body:
         async with self._call(method, path, timeout=_TIMEOUT, **options) as response:
-            answer: Body = response.json()
+            answer: Body = json.loads(response.content, object_hook=shrink)
             return answer
 
     @asynccontextmanager

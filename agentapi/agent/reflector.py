@@ -57,8 +57,11 @@ class Reflector(Generic[_Fact]):
                 pause = min(pause * 2, _LONGEST_PAUSE)
 
     async def _list(self) -> None:
-        bodies, version = await self._kube.list(self.path)
-        fresh = {_key(body): self._convert(body) for body in bodies}
+        fresh: dict[Key, _Fact] = {}
+        version = ""
+        async for page, read_at in self._kube.pages(self.path):
+            fresh.update((_key(body), self._convert(body)) for body in page)
+            version = read_at
         for key in self.items.keys() - fresh.keys():
             self._change(key, None)
         for key, fact in fresh.items():

@@ -22,6 +22,9 @@ class Use:
     cpu_millis: int
     memory_mib: int
 
+    def __add__(self, other: "Use") -> "Use":
+        return Use(self.cpu_millis + other.cpu_millis, self.memory_mib + other.memory_mib)
+
 
 class View:
     """A living copy of the collections that matter."""
@@ -71,16 +74,13 @@ class View:
     async def measure(self) -> None:
         """Read the metrics API; without one usage is unknown."""
         try:
-            nodes = await self._kube.get("/apis/metrics.k8s.io/v1beta1/nodes")
-            pods = await self._kube.get("/apis/metrics.k8s.io/v1beta1/pods")
+            nodes = await self._kube.get_lean("/apis/metrics.k8s.io/v1beta1/nodes", _lean)
+            pods = await self._kube.get_lean("/apis/metrics.k8s.io/v1beta1/pods", _lean)
         except (KubeError, KubeUnreachable):
             self.node_usage, self.pod_usage = {}, {}
             return
-        self.node_usage = {each["metadata"]["name"]: _use(each["usage"]) for each in nodes["items"]}
-        self.pod_usage = {
-            (each["metadata"]["namespace"], each["metadata"]["name"]): _sum(each["containers"])
-            for each in pods["items"]
-        }
+        self.node_usage = {name: use for (_, name), use in nodes["items"]}
+        self.pod_usage = dict(pods["items"])
 
     def workload_of(self, pod: PodFact) -> Owner:
         """Return the controller that wants the pod: a deployment rather than its replica set."""
@@ -106,10 +106,12 @@ def _standing(node: NodeFact) -> tuple[object, ...]:
     return node.instance_id, node.ready, node.unschedulable, node.taints
 
 
-def _use(usage: Mapping[str, str]) -> Use:
-    return Use(millis(str(usage["cpu"])), mib(str(usage["memory"])))
-
-
-def _sum(containers: list[dict[str, Any]]) -> Use:
-    uses = [_use(each["usage"]) for each in containers]
-    return Use(sum(use.cpu_millis for use in uses), sum(use.memory_mib for use in uses))
+def _lean(part: dict[str, Any]) -> Any:
+    """Return what matters of one object in an answer of the metrics API; parts come before their whole."""
+    if isinstance(part.get("containers"), list):
+        return part["metadata"], sum(part["containers"], Use(0, 0))
+    if isinstance(part.get("usage"), Use):
+        return (part["metadata"], part["usage"]) if "metadata" in part else part["usage"]
+    if "cpu" in part and "memory" in part:
+        return Use(millis(str(part["cpu"])), mib(str(part["memory"])))
+    return (part.get("namespace", ""), part["name"]) if "name" in part else part

@@ -19,11 +19,13 @@ class Script:
     def __init__(self, lists, watches):
         self.lists, self.watches, self.watched_from = list(lists), list(watches), []
 
-    async def list(self, path):
+    async def pages(self, path):
         answer = self.lists.pop(0)
         if isinstance(answer, Exception):
             raise answer
-        return answer
+        bodies, version = answer
+        for body in bodies or [[]]:
+            yield [body] if body else [], version
 
     async def watch(self, path, version):
         self.watched_from.append(version)

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-BENCHES = ("scan", "pages")
+BENCHES = ("scan", "pages", "agent_scale")
 
 
 def main() -> int:
