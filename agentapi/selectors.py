@@ -39,6 +39,49 @@ def keys_of(cluster_id: UUID) -> QuerySet[APIKey]:
     return APIKey.objects.filter(cluster=cluster_named(cluster_id)).order_by("-created_at")
 
 
+@dataclass(frozen=True, slots=True)
+class ShownKey:
+    """A key as its owners see it; ``status`` is ``active``, ``revoked``, ``used`` or ``expired``."""
+
+    id: UUID
+    prefix: str
+    kind: str
+    description: str
+    status: str
+    created_by: str
+    created_at: datetime
+    last_used_at: datetime | None
+    expires_at: datetime | None
+
+
+def shown_keys(cluster_id: UUID) -> list[ShownKey]:
+    """Return the cluster's 20 newest keys, those that work first; raise NotFound."""
+    rows = [
+        ShownKey(
+            id=key.pk,
+            prefix=key.key_prefix,
+            kind=key.get_kind_display(),
+            description=key.description,
+            status=key_status(key, utcnow()),
+            created_by=key.created_by,
+            created_at=key.created_at,
+            last_used_at=key.last_used_at,
+            expires_at=key.expires_at,
+        )
+        for key in keys_of(cluster_id)[:20]
+    ]
+    return sorted(rows, key=lambda row: row.status != "active")
+
+
+def key_status(key: APIKey, now: datetime) -> str:
+    """Return ``active``, ``revoked``, ``used`` or ``expired``."""
+    if key.revoked_at is not None:
+        return "revoked"
+    if key.used_at is not None:
+        return "used"
+    return "expired" if key.expires_at is not None and key.expires_at <= now else "active"
+
+
 def connection_of(cluster_id: UUID) -> Connection:
     """Return the state of the cluster's agent; raise NotFound."""
     cluster = cluster_named(cluster_id)

@@ -10,6 +10,7 @@ from rest_framework.parsers import BaseParser
 
 from agentapi import protocol
 from agentapi.models import APIKey
+from agentapi.selectors import key_status
 from clusters.models import Action
 from spotopt.core.clock import utcnow
 from spotopt.core.errors import InvalidInput, SpotOptError
@@ -81,11 +82,7 @@ class KeySerializer(serializers.ModelSerializer[APIKey]):
 
     def get_status(self, key: APIKey) -> str:
         """Return ``active``, ``revoked``, ``used`` or ``expired``."""
-        if key.revoked_at is not None:
-            return "revoked"
-        if key.used_at is not None:
-            return "used"
-        return "expired" if key.expires_at is not None and key.expires_at <= utcnow() else "active"
+        return key_status(key, utcnow())
 
 
 class NewKeySerializer(serializers.Serializer[Any]):
@@ -116,7 +113,7 @@ class ConnectSerializer(serializers.Serializer[Any]):
     cluster_id = serializers.UUIDField()
     namespace = serializers.CharField(max_length=63, required=False, default="spot-optimizer")
     format = serializers.ChoiceField(choices=["helm", "manifest"], required=False, default="helm")
-    options = serializers.MultipleChoiceField(choices=["karpenter", "workloads"], required=False, default=())
+    options = serializers.MultipleChoiceField(choices=["karpenter", "workloads"], required=False, default=set)
 
     def validate_namespace(self, value: str) -> str:
         """Refuse what Kubernetes would refuse, and what a shell would misread."""

@@ -30,6 +30,7 @@ urlpatterns = [
     path("", include("clusters.urls")),
     path("", include("audit.urls")),
     path("", include("accounts.urls")),
+    path("", include("agentapi.urls")),
     path("clusters/<uuid:cluster_id>/agent/command", views.agent_command, name="agent-command"),
     path("styleguide/", views.styleguide, name="styleguide"),
     path("admin/", admin.site.urls),

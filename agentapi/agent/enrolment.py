@@ -55,6 +55,11 @@ class Enrolment:
             logger.error("The product asks for a newer agent than %s.", VERSION)
         return registered
 
+    async def renew(self) -> None:
+        """Register once with the other of the two keys, after the product refused the one in use."""
+        self._try_other_token()
+        await self._remember(await self.introduce(node_count=0))
+
     async def introduce(self, *, node_count: int) -> protocol.Registered:
         """Register once."""
         return await self._backend.register(

@@ -20,7 +20,7 @@ from agentapi.agent.view import View
 
 logger = logging.getLogger(__name__)
 
-_CONFLICT = 409
+_UNAUTHORIZED, _CONFLICT = 401, 409
 _MINUTE = 60.0
 
 
@@ -81,6 +81,9 @@ class Heart:
             if not self.is_superseded:
                 logger.error("Another agent has taken over this cluster; this one stands by.")
             self.is_superseded = True
-        elif error.status == _CONFLICT:
-            with suppress(Refused, Unreachable, KubeError, KubeUnreachable):  # the next beat asks again
+            return
+        with suppress(Refused, Unreachable, KubeError, KubeUnreachable):  # the next beat asks again
+            if error.status == _UNAUTHORIZED:
+                await self._enrolment.renew()
+            elif error.status == _CONFLICT:
                 await self._enrolment.introduce(node_count=len(view.nodes.items))

@@ -3,9 +3,11 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from uuid import UUID
 
+import yaml
 from django.conf import settings
 
 from agentapi.services import keys
@@ -14,6 +16,13 @@ from spotopt.core.actor import Actor
 
 SECRET = "spotopt-agent-token"  # noqa: S105  # the name of a Kubernetes Secret
 _APP = Path(__file__).resolve().parent.parent
+_NAMESPACE = "spot-optimizer"
+ROTATION_COMMANDS = (
+    f"kubectl -n {_NAMESPACE} create secret generic {SECRET} --from-file=token=/dev/stdin "
+    "--dry-run=client -o yaml | kubectl apply -f -\n"
+    f"kubectl -n {_NAMESPACE} rollout restart deployment/spotopt-agent"
+)
+"""Give an installed agent its new key, by standard input."""
 OPTIONS = {"workloads": "workloadChanges", "karpenter": "karpenter"}
 """Rights that are given on request only: the file under ``manifest-options`` and the chart's value."""
 
@@ -51,6 +60,36 @@ def prepare_installation(
         values_yaml=f"apiUrl: {endpoint}\nclusterId: {cluster.pk}\nexistingSecret: {SECRET}\n"
         + "".join(f"{OPTIONS[each]}: true\n" for each in sorted(options)),
         manifest=_manifest(cluster, namespace, endpoint, options),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Right:
+    """What the agent may do with some resources; ``option`` names the choice that grants it, if it is one."""
+
+    verbs: str
+    resources: str
+    where: str
+    option: str = ""
+
+
+@cache
+def cluster_rights() -> tuple[Right, ...]:
+    """Return every right in the agent's manifest, those of every installation first."""
+    files = {"": _APP / "manifest.yaml"} | {
+        name: _APP / "manifest-options" / f"{name}.yaml" for name in OPTIONS
+    }
+    return tuple(
+        Right(
+            verbs=", ".join(rule["verbs"]),
+            resources=", ".join(rule["resources"]),
+            where="the cluster" if document["kind"] == "ClusterRole" else "its own namespace",
+            option=option,
+        )
+        for option, file in files.items()
+        for document in yaml.safe_load_all(file.read_text())
+        if document["kind"] in ("ClusterRole", "Role")
+        for rule in document["rules"]
     )
 
 
