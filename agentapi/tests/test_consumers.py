@@ -2,17 +2,20 @@ import time
 from uuid import uuid4
 
 import pytest
+from channels.routing import URLRouter
 from channels.testing import WebsocketCommunicator
 from django.db import connection
+from django.urls import path
 
+from agentapi.consumers import AgentConsumer
 from agentapi.models import APIKey
 from agentapi.services import keys, waiting
 from agentapi.services.waiting import in_database
 from clusters.models import Cluster
-from spotopt.asgi import application
 from spotopt.core.clock import utcnow
 from spotopt.core.tenancy import tenant
 
+APPLICATION = URLRouter([path("ws/agent/<uuid:cluster_id>", AgentConsumer.as_asgi())])
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.asyncio]
 
 
@@ -25,7 +28,7 @@ def _short_connections(monkeypatch):
 
 def socket_of(cluster_id, token):
     headers = [(b"authorization", f"Bearer {token}".encode())] if token else []
-    return WebsocketCommunicator(application, f"/ws/agent/{cluster_id}", headers=headers)
+    return WebsocketCommunicator(APPLICATION, f"/ws/agent/{cluster_id}", headers=headers)
 
 
 async def test_given_an_agents_socket_when_an_action_is_requested_then_it_is_told_at_once(
