@@ -12,6 +12,7 @@ from policies.domain.shapes import (
     ClusterSnapshot,
     Node,
     Offer,
+    PodTerm,
     Requirement,
     SpreadRule,
     Taint,
@@ -87,6 +88,16 @@ def _traits_of_workload() -> st.SearchStrategy[dict[str, Any]]:
             {"tolerations": (Toleration("dedicated", "Exists"),)},
             {"requirements": (Requirement(ZONE_KEY, "NotIn", (fleets.ZONES[2],)),)},
             {"node_selector": {"kubernetes.io/arch": "amd64"}},
+            {
+                "alternatives": (
+                    (Requirement(ZONE_KEY, "In", fleets.ZONES[:1]),),
+                    (Requirement("x", "Exists"),),
+                )
+            },
+            {"spread": (SpreadRule(ZONE_KEY, 1, min_domains=3, also_counts=("w0",)),)},
+            {"pod_affinity": (PodTerm(ZONE_KEY, ("w0",)),)},
+            {"pod_anti_affinity": (PodTerm(HOST_KEY, ("w0", "w1")),)},
+            {"on_demand_minimum": 1},
         ]
     )
 

@@ -1,7 +1,13 @@
 """Generated clusters: each law of plans holds for every kind of constraint."""
 
+import numpy as np
 import pytest
 
+from policies.domain.eligibility import pods_by_node
+from policies.domain.model import DAEMON_KINDS, place_of_node
+from policies.domain.replay_rules import Host, barriers
+from policies.domain.replay_topology import OtherPods
+from policies.domain.scheduling import Board
 from spotopt.bench.cases import kinds
 from spotopt.bench.cases.__main__ import main
 from spotopt.bench.cases.generator import generate
@@ -19,6 +25,25 @@ def test_given_clusters_under_a_constraint_when_planned_then_every_law_holds(pos
 
     assert {case.focus.name for case in cases} == {kinds.ALL[position].name}
     assert faults == []
+
+
+@pytest.mark.parametrize("number", range(0, 3 * len(kinds.ALL), 3))
+def test_given_a_cluster_when_planner_and_checker_look_for_places_then_they_agree(number: int) -> None:
+    snapshot = generate(SEED, number).inputs().snapshot
+    workloads = [workload for workload in snapshot.workloads if workload.kind not in DAEMON_KINDS]
+    board = Board(workloads, [place_of_node(node) for node in snapshot.nodes], pods_by_node(snapshot))
+    hosts = [Host(node.id, node, ready=True, taints=node.taints) for node in snapshot.nodes]
+    others = OtherPods(workloads)
+    others.settle(hosts)
+
+    for row, workload in enumerate(workloads):
+        planned = board.accepted[row] & board.topology.allowed(row, board.counts, board.present)
+        free = (not any(barriers(workload, host, tolerant=workload.spot_tolerant)) for host in hosts)
+        checked = np.fromiter(free, bool)
+        for _, mask in others.masks(row, board.counts):
+            checked &= mask
+
+        assert planned.tolist() == checked.tolist(), workload.name
 
 
 def test_given_a_seed_and_a_number_when_generated_twice_then_the_cases_are_equal() -> None:
