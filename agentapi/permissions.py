@@ -22,6 +22,11 @@ logger = logging.getLogger(__name__)
 _PER_MINUTE = {"register": 6, "heartbeat": 12, "snapshot": 40, "events": 60, "actions": 60, "result": 120}
 
 
+def per_minute(scope: str) -> int:
+    """Return how many requests of a scope one key may make in a minute."""
+    return _PER_MINUTE[scope]
+
+
 class IsAgent(BasePermission):
     """A long-lived key; a bootstrap key may do nothing but register."""
 

@@ -13,6 +13,7 @@ from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
 from django.conf import settings  # noqa: E402
 
+from agentapi.road import AgentRoad  # noqa: E402
 from spotopt.core.threads import BoundedThreads  # noqa: E402
 from spotopt.routing import agent_websocket_urlpatterns, websocket_urlpatterns  # noqa: E402
 
@@ -25,7 +26,11 @@ async def _websocket(scope: Any, receive: Any, send: Any) -> None:
     await (_agents if scope["path"].startswith("/ws/agent/") else _pages)(scope, receive, send)
 
 
-_http = BoundedThreads(
-    django_application, count=settings.WEB_THREADS, except_for=lambda path: path.endswith("/actions/claim")
+_http = AgentRoad(
+    BoundedThreads(
+        django_application,
+        count=settings.WEB_THREADS,
+        except_for=lambda path: path.endswith("/actions/claim"),
+    )
 )
 application = ProtocolTypeRouter({"http": _http, "websocket": _websocket})

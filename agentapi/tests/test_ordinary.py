@@ -1,0 +1,202 @@
+import gzip
+import json
+from datetime import timedelta
+
+import pytest
+from django.db import DatabaseError, connection
+from django.test.utils import CaptureQueriesContext
+
+from agentapi import protocol, road
+from agentapi.models import AgentInstance, APIKey
+from agentapi.services import delivery, ordinary
+from agentapi.services.ordinary import Ask, Sign, find_idle, take_signs
+from agentapi.tests.conftest import AGENT_ID
+from clusters.models import AgentConfig, Cluster
+from spotopt.core.clock import utcnow
+from spotopt.core.crypto import digest
+from spotopt.core.tenancy import tenant
+
+pytestmark = pytest.mark.django_db
+
+
+def sign(cluster, token, **said):
+    beat = protocol.Heartbeat(agent_id=AGENT_ID, version="1.2.3", **{"node_count": 7, **said})
+    return Sign(digest(token), cluster.pk, beat)
+
+
+def ask(cluster, token, *known):
+    return Ask(digest(token), cluster.pk, protocol.Claim(agent_id=AGENT_ID, known_actions=known))
+
+
+def test_given_a_connected_agent_when_its_heartbeats_come_together_then_one_statement_keeps_it_online(
+    cluster, registered, make_action
+):
+    make_action(1)
+    AgentInstance.unscoped.update(last_heartbeat_at=utcnow() - timedelta(minutes=1))
+    APIKey.unscoped.update(last_used_at=utcnow() - timedelta(minutes=2))
+
+    with CaptureQueriesContext(
+        connection,
+    ) as queries:
+        answers = take_signs([sign(cluster, registered)] * 3)
+
+    assert len(queries) == 1
+    assert [answer.pending_actions for answer in answers] == [1, 1, 1]
+    agent, row = AgentInstance.unscoped.get(), Cluster.unscoped.get()
+    assert (agent.node_count, agent.health["version"], row.agent_version) == (7, "1.2.3", "1.2.3")
+    for seen in (agent.last_heartbeat_at, row.last_heartbeat_at, APIKey.unscoped.get().last_used_at):
+        assert utcnow() - seen < timedelta(seconds=30)
+
+
+BAD_KEYS = {
+    "revoked": {"revoked_at": utcnow()},
+    "expired": {"expires_at": utcnow() - timedelta(seconds=1)},
+    "used": {"used_at": utcnow()},
+    "bootstrap": {"kind": "bootstrap"},
+}
+
+
+@pytest.mark.parametrize("changes", BAD_KEYS.values(), ids=BAD_KEYS)
+def test_given_a_key_that_opens_nothing_when_it_speaks_then_the_long_road_refuses_it(
+    cluster, registered, speak, changes
+):
+    """Threat Z09."""
+    before = AgentInstance.unscoped.get().last_heartbeat_at
+    APIKey.unscoped.update(**changes)
+
+    assert take_signs([sign(cluster, registered)]) == [None]
+    assert find_idle([ask(cluster, registered)]) == [None]
+    assert AgentInstance.unscoped.get().last_heartbeat_at == before
+    answer = speak(cluster.pk, "heartbeat", protocol.dump(sign(cluster, registered).heartbeat), registered)
+    assert answer.status_code in (401, 403)
+
+
+def test_given_a_suspended_organization_or_another_cluster_when_it_speaks_then_it_is_not_ordinary(
+    cluster, registered, acme
+):
+    foreign = Sign(digest(registered), acme.pk, sign(cluster, registered).heartbeat)
+    assert take_signs([foreign, sign(cluster, "so_unknown")]) == [None, None]
+
+    acme.status = "suspended"
+    acme.save()
+
+    assert take_signs([sign(cluster, registered)]) == [None]
+
+
+@pytest.mark.parametrize("status", ["offline", "superseded"])
+def test_given_an_agent_that_is_not_online_when_it_speaks_then_it_is_not_ordinary(
+    cluster, registered, status
+):
+    AgentInstance.unscoped.update(status=status)
+
+    assert take_signs([sign(cluster, registered)]) == [None]
+    assert find_idle([ask(cluster, registered)]) == [None]
+
+
+def test_given_a_configuration_that_changed_when_it_beats_then_it_is_not_ordinary_until_acknowledged(
+    cluster, registered
+):
+    with tenant(cluster.organization_id):
+        AgentConfig.objects.create(organization_id=cluster.organization_id, cluster=cluster, version=2)
+    current = sign(cluster, registered, config_version=2)
+    assert take_signs([sign(cluster, registered), current]) == [None, None]
+
+    AgentConfig.unscoped.update(acknowledged_version=2)
+
+    assert take_signs([current])[0].config_version == 2
+
+
+def test_given_work_that_waits_or_was_lost_on_the_way_when_it_claims_then_it_is_not_idle(
+    cluster, registered, make_action
+):
+    key_id = APIKey.unscoped.get().pk
+    assert find_idle([ask(cluster, registered)]) == [key_id]
+    action = make_action(1)
+    assert find_idle([ask(cluster, registered)]) == [None]
+
+    with tenant(cluster.organization_id):
+        delivery.claim(cluster_id=cluster.pk, request=protocol.Claim(agent_id=AGENT_ID))
+
+    assert find_idle([ask(cluster, registered)]) == [None]
+    assert find_idle([ask(cluster, registered, str(action.pk))]) == [key_id]
+
+
+@pytest.fixture
+def short_road(monkeypatch):
+    """The road with its database work done here and now; it notes what it passes on."""
+
+    async def here(function, *args, **kwargs):
+        return function(*args, **kwargs)
+
+    monkeypatch.setattr(ordinary, "in_database", here)
+    passed_on = []
+
+    async def otherwise(scope, receive, send):
+        passed_on.append((await receive())["body"])
+
+    return road.AgentRoad(otherwise), passed_on
+
+
+async def _post(served, cluster_id, what, document, token):
+    sent, body = [], gzip.compress(json.dumps(document).encode())
+    headers = [(b"authorization", f"Bearer {token}".encode()), (b"content-encoding", b"gzip")]
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": f"/api/v1/clusters/{cluster_id}/{what}",
+        "headers": headers,
+    }
+
+    async def receive():
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(event):
+        sent.append(event)
+
+    await served(scope, receive, send)
+    return (sent[0]["status"], json.loads(sent[1]["body"])) if sent else body
+
+
+async def _never(*_):
+    raise DatabaseError("away")
+
+
+@pytest.mark.asyncio
+async def test_given_an_ordinary_heartbeat_when_sent_then_the_short_road_answers_as_the_long_one(
+    short_road, monkeypatch
+):
+    served, passed_on = short_road
+    answer = protocol.HeartbeatAnswer(config_version=0, pending_actions=2, clock_skew_seconds=0)
+    monkeypatch.setattr(ordinary, "take_signs", lambda signs: [answer] * len(signs))
+    document = protocol.dump(protocol.Heartbeat(agent_id=AGENT_ID))
+
+    status, said = await _post(served, "0" * 8 + "-0000-0000-0000-" + "0" * 12, "heartbeat", document, "so_x")
+
+    assert (status, said) == (200, {"ack": True} | protocol.dump(answer))
+    assert passed_on == []
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("fault", ["token", "document", "database", "not ordinary"])
+async def test_given_anything_else_when_sent_then_it_goes_on_as_it_came(short_road, monkeypatch, fault):
+    served, passed_on = short_road
+    monkeypatch.setattr(ordinary, "take_signs", lambda signs: [None] * len(signs))
+    if fault == "database":
+        monkeypatch.setattr(ordinary, "in_database", _never)
+    document = {"agent_id": 7} if fault == "document" else {"agent_id": AGENT_ID}
+    token = "jwt" if fault == "token" else "so_x"
+
+    body = await _post(served, "0" * 8 + "-0000-0000-0000-" + "0" * 12, "heartbeat", document, token)
+
+    assert passed_on == [body]
+
+
+def test_given_more_heartbeats_than_a_minute_may_hold_when_counted_then_the_rest_take_the_long_road():
+    pace = road.Pace(2)
+
+    assert [pace.allows("a"), pace.allows("a"), pace.allows("a"), pace.allows("b")] == [
+        True,
+        True,
+        False,
+        True,
+    ]
