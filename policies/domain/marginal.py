@@ -15,6 +15,8 @@ from policies.domain.watch import Watch, part_of, unwatched
 
 MAX_TRIED = 12
 """Constraints taken away at most, each in one run of the optimizer."""
+MIN_GUESS_SHARE = 0.001
+"""Constraints that are guessed to cost less than this share of the plan's price are not tried."""
 MIN_PRICE_SHARE = Decimal("0.005")
 """What costs less than this share of the whole price cannot be told from the search's own error."""
 
@@ -56,7 +58,8 @@ def constraint_prices(*, scene: Scene, now: datetime, watch: Watch = unwatched) 
     that was found without a constraint and keeps it all the same is the best with every constraint from then
     on. A price is what the search found, not a proof: the least cost with or without may be lower.
     """
-    chosen = binding(scene)[:MAX_TRIED]
+    floor = scene.cost * MIN_GUESS_SHARE
+    chosen = [constraint for constraint in binding(scene) if constraint.weight > floor][:MAX_TRIED]
     if not chosen:
         return
     rules = scene.rules.without_thresholds()
