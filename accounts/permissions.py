@@ -15,7 +15,7 @@ from accounts.domain.roles import is_at_least, require_role
 from accounts.models import Membership, User
 from spotopt.core.actor import Actor
 from spotopt.core.correlation import current_request_id
-from spotopt.core.errors import Forbidden, NotAuthenticated
+from spotopt.core.errors import Forbidden, NotAuthenticated, NotFound
 
 if TYPE_CHECKING:  # the framework reads its settings, which name this module, when its views load
     from rest_framework.views import APIView
@@ -32,6 +32,7 @@ __all__ = [
     "page_for",
     "require_role",
     "self_of",
+    "staff_page",
     "user_of",
 ]
 
@@ -125,7 +126,7 @@ class SuperAdminsOnly(BasePermission):
         return request.user.is_authenticated and request.user.is_staff
 
 
-def staff_of(request: Request) -> Actor:
+def staff_of(request: Request | HttpRequest) -> Actor:
     """Return the member of staff who makes the request, as an actor outside every organization."""
     return Actor(
         kind="admin",
@@ -167,3 +168,17 @@ def page_for(minimum: Role) -> Callable[[PageView], PageView]:
         return guarded
 
     return decorate
+
+
+def staff_page(view: PageView) -> PageView:
+    """Guard a page of the platform's console: sign in first; to everybody but staff it does not exist."""
+
+    @wraps(view)
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if not request.user.is_authenticated:
+            return redirect_to_login(request.get_full_path())
+        if not request.user.is_superuser:
+            raise NotFound("There is no such page.")
+        return view(request, *args, **kwargs)
+
+    return guarded

@@ -16,6 +16,8 @@ page_urls = [
     path("settings/profile", views.profile, name="profile"),
     path("settings/password", views.password, name="password"),
     path("settings/organization", views.organization, name="organization"),
+    path("console", views.console, name="console"),
+    path("console/safe-mode", views.safe_mode, name="safe-mode"),
     path("settings/team", views.team, name="team"),
 ]
 urlpatterns = page_urls

@@ -11,12 +11,12 @@ from django.shortcuts import redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from accounts import selectors, services
+from accounts import platform, selectors, services
 from accounts.domain.origin import Origin
 from accounts.forms import ChangePasswordForm, ProfileForm, SignInForm, SignUpForm
 from accounts.models import User
-from accounts.permissions import Role, actor_of, membership_in, page_for
-from spotopt.core.errors import NotFound
+from accounts.permissions import Role, actor_of, membership_in, page_for, staff_of, staff_page
+from spotopt.core.errors import InvalidInput, NotFound
 from spotopt.core.form_problems import problems_on
 
 
@@ -135,6 +135,25 @@ def _profile(request: HttpRequest, form: forms.Form, password_form: forms.Form) 
     facts = {"form": form, "password_form": password_form, "section": "settings", "tab": "profile"}
     failed = form.errors or password_form.errors
     return render(request, "accounts/profile.html", facts, status=400 if failed else 200)
+
+
+@staff_page
+@require_GET
+def console(request: HttpRequest) -> HttpResponse:
+    """Show the switches of the whole platform to its staff."""
+    return render(request, "accounts/console.html", {"section": "console", "mode": platform.get_safe_mode()})
+
+
+@staff_page
+@require_POST
+def safe_mode(request: HttpRequest) -> HttpResponse:
+    """Throw the switch for every organization, once its new position was typed."""
+    wanted = request.POST.get("value", "")
+    if request.POST.get("typed", "").strip().lower() != wanted:
+        raise InvalidInput(f"Type {wanted} to confirm.", errors={"typed": [f"must be exactly {wanted}."]})
+    mode = platform.set_safe_mode(actor=staff_of(request), value=wanted)
+    messages.success(request, f"Safe mode is {mode} for every organization.")
+    return redirect("accounts:console")
 
 
 def _enter(request: HttpRequest, user: User) -> HttpResponse:

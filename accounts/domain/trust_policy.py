@@ -64,6 +64,10 @@ GROUP_ACTIONS = (
     "autoscaling:TerminateInstanceInAutoScalingGroup",
     "autoscaling:UpdateAutoScalingGroup",
 )
+QUEUE = "spotopt-interruptions"
+QUEUE_ACTIONS = ("sqs:DeleteMessage", "sqs:GetQueueUrl", "sqs:ReceiveMessage")
+SPOT_EVENTS = ("EC2 Spot Instance Interruption Warning", "EC2 Instance Rebalance Recommendation")
+"""What EventBridge puts into the queue, in the stack's region."""
 _GROUPS = "arn:${AWS::Partition}:autoscaling:*:${AWS::AccountId}:autoScalingGroup:*:autoScalingGroupName/*"
 
 Document = dict[str, Any]
@@ -93,7 +97,8 @@ def render(*, mode: str, platform_account_id: str) -> Template:
         "Description": f"Spotopt access ({mode.replace('_', ' ')}), template {VERSION}",
         "Metadata": {"Spotopt": {"Version": VERSION, "Mode": mode}},
         "Parameters": _parameters(mode),
-        "Resources": {"Role": _role(platform_account_id, statements)},
+        "Resources": {"Role": _role(platform_account_id, statements)}
+        | ({} if mode == "read_only" else _interruption_queue()),
         "Outputs": {
             "RoleArn": {
                 "Description": "Paste this into Spotopt.",
@@ -210,6 +215,7 @@ def _writes() -> list[Document]:
         *_for_each_tag("TerminateNodes", TERMINATE_ACTIONS, _ec2("instance"), CLUSTER_TAGS),
         *_for_each_tag("ResizeGroups", GROUP_ACTIONS, [{"Fn::Sub": _GROUPS}], GROUP_TAGS),
         _pass_node_role(),
+        _read_queue(),
     ]
 
 
@@ -232,6 +238,57 @@ def _pass_node_role() -> Document:
         [{"Fn::Sub": role + name} for name in ("*Node*", "*node*", "${NodeRoleName}")],
         {"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}},
     )
+
+
+def _read_queue() -> Document:
+    """Only the stack's own queue, and only to read it and to take off what was read."""
+    arn = {"Fn::Sub": "arn:${AWS::Partition}:sqs:*:${AWS::AccountId}:" + QUEUE}
+    owned = {"StringEquals": {"aws:ResourceAccount": {"Ref": "AWS::AccountId"}}}
+    return _allow("HearOfInterruptions", QUEUE_ACTIONS, [arn], owned)
+
+
+def _interruption_queue() -> Document:
+    """Two minutes are short: AWS's warnings wait in a queue that nobody but AWS's events may write to."""
+    arn = {"Fn::GetAtt": ["InterruptionQueue", "Arn"]}
+    return {
+        "InterruptionQueue": {
+            "Type": "AWS::SQS::Queue",
+            "Properties": {
+                "QueueName": QUEUE,
+                "MessageRetentionPeriod": 300,
+                "SqsManagedSseEnabled": True,
+            },
+        },
+        "InterruptionQueuePolicy": {
+            "Type": "AWS::SQS::QueuePolicy",
+            "Properties": {
+                "Queues": [{"Ref": "InterruptionQueue"}],
+                "PolicyDocument": {
+                    "Version": "2012-10-17",
+                    "Statement": [
+                        {
+                            "Effect": "Allow",
+                            "Principal": {"Service": "events.amazonaws.com"},
+                            "Action": "sqs:SendMessage",
+                            "Resource": arn,
+                            "Condition": {
+                                "ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": ["InterruptionRule", "Arn"]}}
+                            },
+                        }
+                    ],
+                },
+            },
+        },
+        "InterruptionRule": {
+            "Type": "AWS::Events::Rule",
+            "Properties": {
+                "Description": "Tells Spotopt that AWS takes a spot instance back, or may soon.",
+                "EventPattern": {"source": ["aws.ec2"], "detail-type": list(SPOT_EVENTS)},
+                "State": "ENABLED",
+                "Targets": [{"Id": "spotopt", "Arn": arn}],
+            },
+        },
+    }
 
 
 def _for_each_tag(

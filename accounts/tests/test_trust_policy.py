@@ -8,6 +8,7 @@ from moto.backends import get_backend
 
 from accounts.domain import trust_policy
 from accounts.domain.regions import REGIONS
+from simulator.aws import events  # noqa: F401  # teaches moto queue policies
 from simulator.aws.policies import allows
 
 PLATFORM = "999988887777"
@@ -71,6 +72,9 @@ def test_given_full_access_when_rendered_then_every_write_is_conditional_and_no_
         "ec2:RunInstances",
         "ec2:TerminateInstances",
         "iam:PassRole",
+        "sqs:DeleteMessage",
+        "sqs:ReceiveMessage",
+        "sqs:GetQueueUrl",
     }
     for statement in writes:
         assert statement["Condition"], statement["Sid"]
@@ -115,7 +119,7 @@ def test_given_full_access_when_rendered_then_the_regions_bound_every_write_but_
         if not _is_read(action)
     }
 
-    assert set(deny["Action"]) == writes - {"iam:PassRole"}
+    assert set(deny["Action"]) == writes - {"iam:PassRole", *trust_policy.QUEUE_ACTIONS}
     assert deny["Condition"] == {"StringNotEquals": {"aws:RequestedRegion": {"Ref": "AllowedRegions"}}}
 
 

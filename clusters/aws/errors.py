@@ -49,7 +49,7 @@ EXPIRED = frozenset({"RequestExpired", "ExpiredToken", "ExpiredTokenException"})
 NO_CAPACITY = frozenset(
     {"InsufficientInstanceCapacity", "InsufficientCapacity", "UnfulfillableCapacity", "Unsupported"}
 )
-MISSING = re.compile(r"(NotFound(Exception)?|\.Malformed|^NoSuchEntity)$")
+MISSING = re.compile(r"(NotFound(Exception)?|\.Malformed|^NoSuchEntity|NonExistentQueue|^QueueDoesNotExist)$")
 SERVICE_NAMES = {"EC2": "ec2", "EKS": "eks", "Auto Scaling": "autoscaling", "STS": "sts"}
 
 

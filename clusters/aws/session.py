@@ -106,6 +106,11 @@ class RegionSession:
         return client
 
     @cached_property
+    def sqs(self) -> Any:
+        """Return the SQS client."""
+        return self.account.client("sqs", self.region)
+
+    @cached_property
     def autoscaling(self) -> "AutoScalingClient":
         """Return the Auto Scaling client."""
         client: AutoScalingClient = self.account.client("autoscaling", self.region)

@@ -22,7 +22,7 @@ from simulator.aws.permissions import Permissions
 CREDENTIAL = re.compile(r"Credential=([^/]+)/\d{8}/([^/]+)/([^/]+)/aws4_request")
 READS = ("Describe", "Get", "List", "Search", "Validate", "Estimate", "Lookup", "Simulate", "Detect", "Test")
 KEPT_ELSEWHERE = frozenset({"RunInstances", "CreateFleet", "TerminateInstances"})
-NOT_REPLAYED = frozenset({"sts", "autoscaling"})
+NOT_REPLAYED = frozenset({"sts", "autoscaling", "sqs"})
 FIRST_ERROR = 300
 KEPT_HEADERS = ("content-type", "x-amz-target")
 

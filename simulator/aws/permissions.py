@@ -49,9 +49,13 @@ class Permissions:
         if (service, action) == ("sts", "GetCallerIdentity"):  # AWS lets everyone ask who they are
             return []
         place = (account_id, region)
-        find = {"ec2": self._ec2, "autoscaling": self._autoscaling, "eks": self._eks, "sts": self._sts}.get(
-            service
-        )
+        find = {
+            "ec2": self._ec2,
+            "autoscaling": self._autoscaling,
+            "eks": self._eks,
+            "sts": self._sts,
+            "sqs": self._sqs,
+        }.get(service)
         needs = list(find(action, read, place)) if find else []
         always: Context = {"aws:RequestedRegion": region, "ec2:Region": region}
         return [
@@ -124,6 +128,12 @@ class Permissions:
             arn = f"arn:aws:autoscaling:{place[1]}:{place[0]}:autoScalingGroup:*:autoScalingGroupName/{name}"
             tags = self._groups.get(*place, name).tag_map if self._groups.exists(*place, name) else {}
             yield Need(f"autoscaling:{action}", arn, _resource_tags(tags, "aws", "autoscaling"))
+
+    def _sqs(self, action: str, read: Parameters, place: tuple[str, str]) -> Iterator[Need]:
+        name = read("QueueName") or str(read("QueueUrl") or "").rpartition("/")[2]
+        single = action.removesuffix("Batch")
+        context: Context = {"aws:ResourceAccount": place[0]}
+        yield Need(f"sqs:{single}", f"arn:aws:sqs:{place[1]}:{place[0]}:{name}", context)
 
     def _eks(self, action: str, read: Parameters, place: tuple[str, str]) -> Iterator[Need]:
         name = read("name")

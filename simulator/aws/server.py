@@ -12,6 +12,7 @@ from simulator.aws.cloudformation import SimulatedCloudFormation, SimulatedIam
 from simulator.aws.ec2 import SimulatedEc2
 from simulator.aws.eks import SimulatedEks
 from simulator.aws.estate import Estate
+from simulator.aws.events import EventBus, SimulatedSqs
 from simulator.aws.faults import AwsFaults
 from simulator.aws.gate import Gate
 from simulator.aws.groups import Groups
@@ -54,6 +55,7 @@ class AwsServer:
         self._groups = Groups(self._estate)
         self._provisioner = Provisioner(self._estate, self._groups)
         permissions = Permissions(self._estate, self._groups)
+        room.subscribe(EventBus(self._estate).notice)
         self._gate = Gate(self._estate, permissions, self._responders(), self._provisioner.provide_images)
         self._port = port
         self._server: Server | None = None
@@ -127,4 +129,5 @@ class AwsServer:
             "sts": SimulatedSts,
             "iam": SimulatedIam,
             "cloudformation": SimulatedCloudFormation,
+            "sqs": SimulatedSqs,
         }

@@ -251,6 +251,7 @@ CELERY_BEAT_SCHEDULE = {
     "scan accounts that are due": {"task": "clusters.start_due_scans", "schedule": every(300)},
     "start pending AWS actions": {"task": "clusters.actuate_pending_actions", "schedule": every(2)},
     "expire actions and leases": {"task": "clusters.reap_actions", "schedule": every(60)},
+    "listen for interruptions": {"task": "clusters.read_interruption_queues", "schedule": every(5)},
     "follow interruptions": {"task": "clusters.follow_interruptions", "schedule": every(5)},
     "book savings": {"task": "clusters.book_savings", "schedule": every(60)},
     "sample clusters": {"task": "clusters.sample_clusters", "schedule": every(300)},
