@@ -246,6 +246,9 @@ def _node_faults(
         yield f"not_ready: {node.id} is not ready or cordoned"
     if proposal.quoted_at - node.launched_at < rules.min_node_lifetime:
         yield f"too_young: {node.id} is too young"
+    own = node.group_kind == "spotopt" and node.capacity_type is CapacityType.ON_DEMAND
+    if own and proposal.quoted_at - node.launched_at < rules.spot_reversion:
+        yield f"reverts_too_soon: {node.id} was launched on demand a short while ago"
     if any(node.labels.get(key) == value for key, value in rules.excluded_labels.items()):
         yield f"excluded_label: {node.id} has an excluded label"
     if node.instance_type in rules.excluded_instance_types:

@@ -49,6 +49,8 @@ class Provisioning:
     on_demand_base: int = whole(0, least=0, most=1_000)
     fallback_on_demand: bool = switch(default=True)
     spot_reversion_minutes: int = whole(60, least=30, most=1_440)
+    spot_to_spot_pools: int = whole(5, least=1, most=50)
+    spot_to_spot_saving_percent: int = whole(10, least=0, most=90)
     on_rebalance: str = one_of("watch", "replace")
     diversification: bool = switch(default=True)
     max_price_per_hour: Decimal | None = money(None)  # noqa: RUF009  # it is a dataclasses.field
@@ -72,7 +74,9 @@ class Binpack:
     aggressiveness: int = whole(40, least=20, most=80)
     method: str = one_of("delete_empty", "replace_and_move")
     stabilization_minutes: int = whole(10, least=1, most=120)
-    min_saving_percent: int = whole(5, least=0, most=100)
+    min_saving_percent: int = whole(15, least=0, most=100)
+    min_saving_usd_per_month: Decimal | None = money("100", optional=True)  # noqa: RUF009  # it is a dataclasses.field
+    min_saving_per_disruption: float = number(0.5, least=0, most=10)
     min_saving_usd_per_hour: Decimal = money("0.01")  # noqa: RUF009  # it is a dataclasses.field
     weights: Weights = field(default_factory=Weights)
 
@@ -218,6 +222,11 @@ def resolve(config: Json, template: Boundary) -> Rules:
         max_disrupted_percent=limits.max_disrupted_percent,
         max_risk=buying.max_pool_risk,
         min_saving_percent=packing.min_saving_percent,
+        min_saving_usd_per_month=packing.min_saving_usd_per_month,
+        min_saving_per_disruption=packing.min_saving_per_disruption,
+        spot_to_spot_pools=buying.spot_to_spot_pools,
+        spot_to_spot_saving_percent=buying.spot_to_spot_saving_percent,
+        spot_reversion=timedelta(minutes=buying.spot_reversion_minutes),
         min_saving_usd_per_hour=packing.min_saving_usd_per_hour,
         excluded_namespaces=frozenset(document.exclusions.namespaces),
         excluded_labels=document.exclusions.labels,

@@ -3,14 +3,16 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from policies.domain.model import DAEMON_KINDS
 from policies.domain.plan import Refusal
 from policies.domain.policy import PROTECTED_NAMESPACES, Rules
 from policies.domain.refusals import Code, node_refusal, workload_refusal
-from policies.domain.shapes import ClusterSnapshot, Node, Workload
+from policies.domain.shapes import CapacityType, ClusterSnapshot, Node, Workload
 
+OWN_GROUP_KIND = "spotopt"
+"""Kind of the groups of nodes that Spotopt launched."""
 UNREADY_GROUP_SHARE = 0.20
 """Voluntary disruption stops in a node group of which more than this share is unready."""
 
@@ -76,15 +78,26 @@ def node_reason(node: Node, rules: Rules, now: datetime) -> tuple[Code, str] | N
         return Code.PROTECTED, f"Kept: {node.protected_reason}"
     if not node.ready:
         return Code.NOT_READY, "Kept: the node is not ready, so its state is unknown."
-    age = now - node.launched_at
-    if age < rules.min_node_lifetime:
-        minutes = int(rules.min_node_lifetime.total_seconds() // 60)
-        return Code.TOO_YOUNG, f"Kept: the node is younger than {minutes} minutes."
+    youth = _youth(node, rules, now - node.launched_at)
+    if youth:
+        return youth
     label = next((key for key, value in rules.excluded_labels.items() if node.labels.get(key) == value), None)
     if label is not None:
         return Code.EXCLUDED_LABEL, f"Kept: its label {label}={node.labels[label]} is excluded by the policy."
     if node.instance_type in rules.excluded_instance_types:
         return Code.EXCLUDED_TYPE, f"Kept: {node.instance_type} is excluded by the policy."
+    return None
+
+
+def _youth(node: Node, rules: Rules, age: timedelta) -> tuple[Code, str] | None:
+    """Return why the node is too young to go; one that stands in for spot capacity stays longer."""
+    if age < rules.min_node_lifetime:
+        minutes = int(rules.min_node_lifetime.total_seconds() // 60)
+        return Code.TOO_YOUNG, f"Kept: the node is younger than {minutes} minutes."
+    is_own = node.group_kind == OWN_GROUP_KIND and node.capacity_type is CapacityType.ON_DEMAND
+    if is_own and age < rules.spot_reversion:
+        minutes = int(rules.spot_reversion.total_seconds() // 60)
+        return Code.FALLBACK, f"Kept: Spotopt launched it on demand less than {minutes} minutes ago."
     return None
 
 

@@ -55,11 +55,11 @@ def number(default: float, *, least: float, most: float) -> Any:
     return field(default=default, metadata={"check": check})
 
 
-def money(default: str | None) -> Any:
-    """Declare US dollars, written as a decimal string; null is allowed when it is the default."""
+def money(default: str | None, *, optional: bool = False) -> Any:
+    """Declare US dollars, written as a decimal string; null is allowed if optional or the default."""
 
     def check(value: object) -> Decimal | None:
-        if value is None and default is None:
+        if value is None and (optional or default is None):
             return None
         if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
             raise BadValue('must be US dollars as a decimal string, such as "0.25".')

@@ -12,6 +12,7 @@ from policies.domain.checker import check
 from policies.domain.consolidation import Mover
 from policies.domain.eligibility import pods_by_node, refused_nodes, refused_workloads, under_policy
 from policies.domain.frontier import Frontier
+from policies.domain.gate import NOTHING_CHEAPER, SpotExchange, shortfall
 from policies.domain.mix import mix_holds
 from policies.domain.model import DAEMON_KINDS, place_of_node, place_of_offer
 from policies.domain.pending import pending_refusals
@@ -119,6 +120,8 @@ class _Search:
         enough = max(2, -(-100 // max(1, rules.pool_share_percent)) // 2)
         self._buyable = worthwhile(self._allowed, prices, self._workloads, enough)
         self._places = [place_of_node(node) for node in self._snapshot.nodes]
+        self._pod_count = sum(sum(pods.values()) for pods in self._pods.values())
+        self._exchange = SpotExchange(self._allowed, rules)
         self._row = {workload.id: index for index, workload in enumerate(self._workloads)}
 
     def run(self) -> PlanProposal:
@@ -190,7 +193,7 @@ class _Search:
             offers=self._buyable,
             rules=self._rules,
         )
-        large = sum(sum(pods.values()) for pods in self._pods.values()) > _LARGE_PODS
+        large = self._pod_count > _LARGE_PODS
         yield from self._drafts_with_few_moves(movable, large=large)
         seen: set[Target] = set()
         attempts = _ATTEMPTS_WHEN_LARGE if large else _ATTEMPTS
@@ -233,6 +236,18 @@ class _Search:
         return best
 
     def _draft(self, target: Target) -> Draft:
+        """Play the way to the target, without spot nodes that other spot nodes would replace in vain."""
+        vain: frozenset[int] = frozenset()
+        while True:
+            left = tuple(place for place in target.doomed if place not in vain)
+            draft = self._mixed_draft(Target(left, target.purchases) if vain else target)
+            found = self._exchange.in_vain(draft)
+            if not found:
+                draft.migration.kept.update(dict.fromkeys(sorted(vain), self._exchange.reason()))
+                return draft
+            vain |= found
+
+    def _mixed_draft(self, target: Target) -> Draft:
         """Play the way to the target on a board, with on-demand nodes first where the mix needs them."""
         draft = self._play(target, on_demand_first=False)
         gone = {drained.place for drained in draft.drained}
@@ -287,27 +302,29 @@ class _Search:
         yield from pending_refusals(board, unplaced, self._allowed)
 
     def _worth_it(self, draft: Draft) -> bool:
-        saved = draft.price_before - draft.price_after
-        least = max(
-            draft.price_before * self._rules.min_saving_percent / 100, self._rules.min_saving_usd_per_hour
-        )
-        return saved > 0 and saved >= least
+        return shortfall(draft, self._pod_count, self._rules) is None
 
     def _stay_reasons(self, drafts: Sequence[Draft], *, unsafe: bool) -> list[Refusal]:
         """Return why nothing is proposed, for the cluster and for each node."""
-        best = min((draft.price_after for draft in drafts), default=None)
-        before = sum((node.usd_per_hour for node in self._snapshot.nodes), Decimal(0))
+        best = min(drafts, key=lambda draft: draft.price_after, default=None)
+        lacking = best and shortfall(best, self._pod_count, self._rules)
         if unsafe:
             code, reason = Code.PLAN_UNSAFE, "No plan found keeps every rule at every step."
-        elif best is None or best >= before:
-            code, reason = Code.NOTHING_CHEAPER, "No allowed set of nodes that holds these pods costs less."
         else:
-            code = Code.SAVING_TOO_SMALL
-            reason = f"The best plan saves {before - best:.4f} USD per hour, less than the policy asks for."
-        free = [node for node in self._snapshot.nodes if node.id not in self._refused]
+            code, reason = lacking or NOTHING_CHEAPER
+        spared = {
+            place: why
+            for draft in drafts
+            for place, why in draft.migration.kept.items()
+            if why[0] is Code.SPOT_TO_SPOT
+        }
+        common = code, f"Kept: {reason[0].lower()}{reason[1:]}"
         return [
             Refusal("cluster", self._snapshot.cluster_name, code.value, reason),
-            *(node_refusal(node, code, f"Kept: {reason[0].lower()}{reason[1:]}") for node in free),
+            *(
+                node_refusal(self._snapshot.nodes[place], *spared.get(place, common))
+                for place in self._movable()
+            ),
         ]
 
 

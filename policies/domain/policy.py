@@ -46,8 +46,20 @@ class Rules:
     """Largest share of a cluster's nodes disrupted at once (at least one node)."""
     max_risk: float = 0.5
     """Pools whose interruption risk is above this are refused."""
-    min_saving_percent: int = 5
+    min_saving_percent: int = 15
+    """Smallest share of the bill that a plan saves when it moves pods, in percent; or else …"""
+    min_saving_usd_per_month: Decimal | None = Decimal(100)
+    """… so much, whatever its share; None when only the share counts."""
     min_saving_usd_per_hour: Decimal = Decimal("0.01")
+    """Smallest saving of any plan."""
+    min_saving_per_disruption: float = 0.5
+    """Smallest share of the bill saved for each share of the pods moved."""
+    spot_to_spot_pools: int = 5
+    """Spot nodes give way to new spot nodes only when each could come from so many pools …"""
+    spot_to_spot_saving_percent: int = 10
+    """… and they would still be so much cheaper, in percent."""
+    spot_reversion: timedelta = timedelta(minutes=60)
+    """How long an on-demand node that Spotopt launched stays before spot may take its place again."""
     excluded_namespaces: frozenset[str] = field(default_factory=frozenset)
     excluded_labels: Mapping[str, str] = field(default_factory=dict)
     excluded_instance_types: frozenset[str] = field(default_factory=frozenset)
@@ -56,4 +68,9 @@ class Rules:
 
     def without_thresholds(self) -> "Rules":
         """Return the rules with every saving welcome, however small: only what is safe and allowed counts."""
-        return replace(self, min_saving_percent=0, min_saving_usd_per_hour=Decimal(0))
+        return replace(
+            self,
+            min_saving_percent=0,
+            min_saving_usd_per_hour=Decimal(0),
+            min_saving_per_disruption=0.0,
+        )

@@ -14,6 +14,7 @@ class Code(StrEnum):
     NOT_READY = "not_ready"
     CORDONED = "cordoned"
     TOO_YOUNG = "too_young"
+    FALLBACK = "on_demand_fallback"
     EXCLUDED_LABEL = "excluded_label"
     EXCLUDED_TYPE = "excluded_instance_type"
     GROUP_UNHEALTHY = "group_unhealthy"
@@ -41,6 +42,7 @@ class Code(StrEnum):
     LAST_IN_ZONE = "last_in_zone"
     HEADROOM = "headroom"
     ON_DEMAND_BASE = "on_demand_base"
+    SPOT_TO_SPOT = "spot_to_spot"
     # a pool may not be bought from
     POOL_FAMILY = "pool_family"
     POOL_SIZE = "pool_size"
@@ -54,6 +56,7 @@ class Code(StrEnum):
     UNPLACEABLE = "unplaceable"
     NOTHING_CHEAPER = "nothing_cheaper"
     SAVING_TOO_SMALL = "saving_too_small"
+    DISRUPTS_TOO_MUCH = "disrupts_too_much"
     PLAN_UNSAFE = "plan_unsafe"
     # at the last look before a wave
     NODE_GONE = "node_gone"

@@ -35,7 +35,10 @@ class PolicyForm(GroupedForm):
                "constraints.max_nodes", "constraints.headroom_cpu_percent",
                "constraints.headroom_memory_percent", "constraints.pool_share_percent")),
         Group("When a plan is worth it", "Smaller savings are not proposed.",
-              ("binpack.min_saving_percent", "binpack.min_saving_usd_per_hour")),
+              ("binpack.min_saving_percent", "binpack.min_saving_usd_per_month",
+               "binpack.min_saving_usd_per_hour", "binpack.min_saving_per_disruption",
+               "provisioning.spot_to_spot_pools", "provisioning.spot_to_spot_saving_percent",
+               "provisioning.spot_reversion_minutes")),
         Group("What is left alone", "No plan moves these.",
               ("exclusions.namespaces", "exclusions.labels", "constraints.min_node_lifetime_minutes",
                "constraints.max_disrupted_percent")),
@@ -113,8 +116,27 @@ _KNOBS: dict[str, forms.Field] = {
         "Dearest node", "USD per hour", required=False, help_text="Empty: no limit."
     ),
     "provisioning.max_pool_risk": percent("Highest risk of a pool", "percent in 24 hours"),
-    "binpack.min_saving_percent": whole("Least saving", "percent of the cluster's price", 0, 100),
-    "binpack.min_saving_usd_per_hour": usd("Least saving", "USD per hour"),
+    "binpack.min_saving_percent": whole(
+        "Least saving of a plan that moves pods", "percent of the cluster's price", 0, 100
+    ),
+    "binpack.min_saving_usd_per_month": usd(
+        "Or so much, whatever its share", "USD per month",
+        required=False, help_text="Empty: the share counts.",
+    ),
+    "binpack.min_saving_usd_per_hour": usd("Least saving of any plan", "USD per hour"),
+    "binpack.min_saving_per_disruption": forms.FloatField(
+        label="Least share saved for each share of pods moved", min_value=0, max_value=10,
+        help_text="0.5: moving a tenth of the pods has to save a twentieth of the price."
+    ),
+    "provisioning.spot_to_spot_pools": whole(
+        "Spot replaces spot only with a choice of", "pools", 1, 50
+    ),
+    "provisioning.spot_to_spot_saving_percent": whole(
+        "And when that is cheaper by", "percent", 0, 90
+    ),
+    "provisioning.spot_reversion_minutes": whole(
+        "Keep an on-demand node before spot replaces it", "minutes", 30, 1440
+    ),
     _OFF_SPOT: NamesField(
         label="Namespaces kept off spot", help_text="One a line: their pods run on on-demand nodes only."
     ),

@@ -26,7 +26,11 @@ BESIDE_THE_POINT = {
         "instance_type", "family", "zone", "zone_id", "capacity_type", "allocatable", "labels", "burstable",
         "prepaid",
     },
-    "Rules": {"template", "fallback_on_demand", "min_saving_percent", "min_saving_usd_per_hour"},
+    "Rules": {
+        "template", "fallback_on_demand", "min_saving_percent", "min_saving_usd_per_month",
+        "min_saving_usd_per_hour", "min_saving_per_disruption", "spot_to_spot_pools",
+        "spot_to_spot_saving_percent",
+    },
     "template": {"strategy"},
     "PlanProposal": {"quoted_at"},
 }  # fmt: skip

@@ -19,6 +19,8 @@ WHOLE = {
     "provisioning.spot_reversion_minutes": (30, 1_440),
     "binpack.aggressiveness": (20, 80),
     "binpack.stabilization_minutes": (1, 120),
+    "provisioning.spot_to_spot_pools": (1, 50),
+    "provisioning.spot_to_spot_saving_percent": (0, 90),
     "binpack.min_saving_percent": (0, 100),
     "rightsizing.buffer_percent": (10, 50),
     "constraints.min_nodes": (3, 5_000),
@@ -31,6 +33,7 @@ WHOLE = {
 }
 SCORES = {
     "provisioning.max_pool_risk": (0, 1),
+    "binpack.min_saving_per_disruption": (0, 10),
     "binpack.weights.cpu": (0, 10),
     "binpack.weights.memory": (0, 10),
     "binpack.weights.pod_density": (0, 10),
@@ -51,6 +54,7 @@ SWITCHES = [
 ]  # fmt: skip
 MONEY = [
     "provisioning.max_price_per_hour",
+    "binpack.min_saving_usd_per_month",
     "binpack.min_saving_usd_per_hour",
     "rightsizing.min_monthly_savings",
 ]
