@@ -15,7 +15,7 @@ PORT ?= 8000
 RUNS ?= 200
 SEED ?= 1
 
-.PHONY: run test check smoke bench bench-packing bench-cases bench-interruptions chaos format install browser clean
+.PHONY: run test check smoke bench bench-packing bench-cases bench-interruptions bench-replay chaos format install browser clean
 
 run: install ## Start everything on this machine, against a simulated AWS
 	@$(BIN)/python manage.py up --speed $(SPEED) --port $(PORT)
@@ -49,6 +49,9 @@ bench-cases: install ## Play 10,000 generated clusters against the laws of plans
 
 bench-interruptions: install ## Take 50 of 300 spot nodes away at once, then signal rebalances for 200
 	$(BIN)/python -m spotopt.tests.interruptions $(ARGS)
+
+bench-replay: install ## Live a recorded week of spot outages under three policies
+	$(BIN)/python -m spotopt.bench.replay $(ARGS)
 
 format: install ## Format the code and the templates
 	ruff format .

@@ -1,0 +1,1 @@
+"""Replaying a week of recorded spot outages under three buying policies."""
