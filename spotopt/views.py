@@ -68,7 +68,14 @@ def styleguide(request: HttpRequest) -> HttpResponse:
     """Show every part of the interface in every state, in development only."""
     if not settings.STYLEGUIDE:
         raise Http404
-    return render(request, "styleguide.html", {"moment": utcnow() - timedelta(seconds=12)})
+    moment = utcnow() - timedelta(seconds=12)
+    job = {
+        "phase": "Searching",
+        "progress_percent": 62,
+        "started_at": moment,
+        "requested_by": "bob@acme.test",
+    }
+    return render(request, "styleguide.html", {"moment": moment, "job": job})
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from django.db.models import QuerySet
 
+from clusters.domain.contact import is_stale
 from clusters.models import Instance, InstanceType
 from clusters.selectors.detail import ClusterHead, cluster_head
 from clusters.selectors.guard import ALIVE
@@ -68,6 +69,12 @@ class WhatIfPage:
     widest: Decimal
     """The highest cost in the table: the length of a full bar, USD per hour."""
     reasons: tuple[ReasonRow, ...]
+
+    @property
+    def is_stale(self) -> bool:
+        """Tell whether it was computed from an old report."""
+        quoted_at = self.what_if.quoted_at
+        return quoted_at is not None and is_stale(self.what_if.snapshot_at, quoted_at)
 
     @property
     def done(self) -> int:

@@ -189,3 +189,12 @@ def test_given_a_completed_plan_that_left_removals_out_when_shown_then_its_state
     shown = [as_user(viewer).get(path).text for path in pages]
 
     assert all("Completed, 1 removal left out" in text for text in shown)
+
+
+def test_given_an_agent_that_was_silent_when_the_what_if_is_shown_then_it_says_so(what_if, viewer, as_user):
+    now = utcnow()
+    WhatIf.objects.update(quoted_at=now, snapshot_at=now - timedelta(minutes=16))
+
+    shown = as_user(viewer).get(reverse("policies:what-if", args=[what_if.pk])).text
+
+    assert "silent for over 15 minutes when this was computed" in shown
