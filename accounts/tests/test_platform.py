@@ -22,13 +22,13 @@ def test_given_a_position_when_set_then_it_is_read_back(db, value):
 
 
 @pytest.mark.parametrize("nonsense", [True, "maybe", 1, {}])
-def test_given_nonsense_in_the_table_when_read_then_it_fails_safe(db, nonsense):
+def test_z07_given_nonsense_in_the_table_when_read_then_it_fails_safe(db, nonsense):
     SystemSetting.objects.create(key="safe_mode", value=nonsense)
 
     assert platform.get_safe_mode() == "on"
 
 
-def test_given_a_table_that_cannot_be_read_when_read_then_it_fails_safe(monkeypatch):
+def test_z07_given_a_table_that_cannot_be_read_when_read_then_it_fails_safe(monkeypatch):
     def broken(**_):
         raise DatabaseError("no answer")
 

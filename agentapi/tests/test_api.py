@@ -47,7 +47,7 @@ def rival_token(rival):
 
 
 @pytest.mark.parametrize("path", AGENT_PATHS)
-def test_given_no_key_when_an_agent_endpoint_is_called_then_401(path, cluster, speak):
+def test_z09_given_no_key_when_an_agent_endpoint_is_called_then_401(path, cluster, speak):
     answer = speak(cluster.pk, path, AGENT_PATHS[path], None)
 
     assert (answer.status_code, answer.json()["code"]) == (401, "key_missing")
@@ -63,7 +63,7 @@ def test_given_a_wrong_token_when_an_agent_endpoint_is_called_then_401(path, tok
 
 
 @pytest.mark.parametrize("path", AGENT_PATHS)
-def test_given_another_clusters_key_when_an_agent_endpoint_is_called_then_403(
+def test_z09_given_another_clusters_key_when_an_agent_endpoint_is_called_then_403(
     path, cluster, rival_token, speak
 ):
     answer = speak(cluster.pk, path, AGENT_PATHS[path], rival_token)
@@ -195,10 +195,9 @@ def test_given_events_when_sent_twice_then_they_are_stored_once(cluster, registe
         assert ClusterEvent.objects.count() == 2
 
 
-def test_given_a_command_that_the_agent_refused_when_it_tells_then_it_is_on_the_record_once(
+def test_z10_given_a_command_that_the_agent_refused_when_it_tells_then_it_is_on_the_record_once(
     cluster, registered, speak
 ):
-    """Threat Z10: a forged command is not only refused, somebody hears of it."""
     payload = {"action_id": "a", "action_type": "drain_node", "code": "bad_signature"}
     event = {"event_id": "e-1", "event_type": "command_refused", "occurred_at": protocol.instant(utcnow())}
     document = {"agent_id": AGENT_ID, "events": [event | {"payload": payload}]}
@@ -222,7 +221,7 @@ def test_given_more_than_100_events_when_sent_then_400_and_none_is_stored(cluste
         assert not ClusterEvent.objects.exists()
 
 
-def test_given_waiting_actions_when_looked_at_then_they_stay_waiting(
+def test_z36_given_waiting_actions_when_looked_at_then_they_stay_waiting(
     cluster, registered, make_action, client
 ):
     action = make_action(1)
@@ -238,7 +237,7 @@ def test_given_waiting_actions_when_looked_at_then_they_stay_waiting(
 # What people use.
 
 
-def test_given_a_cluster_when_connected_then_the_token_is_shown_once_and_stays_out_of_the_command(
+def test_z08_given_a_cluster_when_connected_then_the_token_is_shown_once_and_stays_out_of_the_command(
     cluster, member, api_as
 ):
     answer = api_as(member).post("/api/v1/clusters/connect", {"cluster_id": str(cluster.pk)}, format="json")

@@ -43,10 +43,9 @@ async def test_given_an_agents_socket_when_an_action_is_requested_then_it_is_tol
     await socket.disconnect()
 
 
-async def test_given_an_agents_socket_when_its_key_is_revoked_then_it_closes_within_five_seconds(
+async def test_z08_given_an_agents_socket_when_its_key_is_revoked_then_it_closes_within_five_seconds(
     cluster, registered
 ):
-    """Threat Z08."""
     socket = socket_of(cluster.pk, registered)
     assert (await socket.connect())[0]
 
@@ -56,10 +55,9 @@ async def test_given_an_agents_socket_when_its_key_is_revoked_then_it_closes_wit
 
 
 @pytest.mark.parametrize("who", ["nobody", "unknown", "foreign", "bootstrap"])
-async def test_given_no_key_of_this_cluster_when_a_socket_is_opened_then_it_is_refused(
+async def test_z09_given_no_key_of_this_cluster_when_a_socket_is_opened_then_it_is_refused(
     who, cluster, registered, bootstrap_of_another
 ):
-    """Threat Z09: a key opens the socket of its own cluster and no other."""
     token, cluster_id = {
         "nobody": ("", cluster.pk),
         "unknown": ("so_unknown", cluster.pk),

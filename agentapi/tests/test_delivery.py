@@ -304,10 +304,9 @@ async def test_given_a_waiting_agent_when_its_key_is_revoked_then_it_gets_nothin
 
 
 @waiting_test
-async def test_given_a_waiting_agent_when_its_key_is_revoked_then_it_hears_so_within_five_seconds(
+async def test_z08_given_a_waiting_agent_when_its_key_is_revoked_then_it_hears_so_within_five_seconds(
     cluster, agent
 ):
-    """Threat Z08: a stolen key stops at once, also for a request that hangs."""
     polling = asyncio.ensure_future(poll(cluster, agent, wait_seconds=30))
     await asyncio.sleep(0.5)
 
@@ -329,7 +328,7 @@ async def test_given_a_wrong_claim_when_sent_then_it_is_refused_at_once(
 
 
 @waiting_test
-async def test_given_another_method_when_claiming_then_405_and_nothing_is_claimed(
+async def test_z36_given_another_method_when_claiming_then_405_and_nothing_is_claimed(
     cluster, agent, make_action
 ):
     action = await waiting.in_database(make_action, 1)

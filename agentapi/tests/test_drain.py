@@ -137,7 +137,7 @@ async def test_given_two_budgets_for_a_pod_when_drained_then_it_fails_at_once_an
         assert "unschedulable" not in world.node(target.name)["spec"]
 
 
-async def test_given_another_instance_by_the_name_when_drained_then_it_is_not_touched(tmp_path):
+async def test_z33_given_another_instance_by_the_name_when_drained_then_it_is_not_touched(tmp_path):
     with fast_world(deployment("web", 3)) as world:
         name = world.busiest()
         before = world.pods_on(name)
@@ -215,10 +215,9 @@ async def test_given_a_node_when_steered_around_and_released_then_its_other_tain
         assert "unschedulable" not in world.node(target.name)["spec"]
 
 
-async def test_given_a_pod_of_a_protected_namespace_when_drained_then_only_without_choice_is_it_moved(
+async def test_z23_given_a_pod_of_a_protected_namespace_when_drained_then_only_without_choice_is_it_moved(
     tmp_path,
 ):
-    """Threat Z23: what runs in kube-system is never moved for money, whoever signs the command."""
     kept = Workload("Deployment", "kube-system", "dns", 1, 100, 128)
     with fast_world(kept) as world:
         target = target_of(world, world.busiest())

@@ -39,7 +39,7 @@ async def test_given_a_signed_command_when_accepted_then_it_is_done_shown_and_th
         (lambda c: replace(c, expires_at=c.expires_at + timedelta(hours=1)), "bad_signature"),
     ],
 )
-async def test_given_a_forged_command_when_accepted_then_nothing_is_done_and_it_is_reported(
+async def test_z10_given_a_forged_command_when_accepted_then_nothing_is_done_and_it_is_reported(
     change, code, tmp_path
 ):
     async with bench(tmp_path) as it:
@@ -63,7 +63,7 @@ async def test_given_a_forged_command_when_accepted_then_nothing_is_done_and_it_
         ({"payload": {"node_name": "gone", "instance_id": "i-0123456789abcdef0"}}, "node_gone"),
     ],
 )
-async def test_given_a_signed_command_that_is_not_for_here_and_now_when_accepted_then_it_is_refused(
+async def test_z33_given_a_signed_command_that_is_not_for_here_and_now_when_accepted_then_it_is_refused(
     fields, code, tmp_path
 ):
     async with bench(tmp_path) as it:
@@ -84,7 +84,7 @@ async def test_given_a_command_that_was_done_when_it_comes_again_then_it_is_not_
         assert it.is_open(command)
 
 
-async def test_given_a_restart_when_an_old_command_is_replayed_then_it_is_refused(tmp_path):
+async def test_z10_given_a_restart_when_an_old_command_is_replayed_then_it_is_refused(tmp_path):
     async with bench(tmp_path) as it:
         command = it.command("uncordon_node")
         await it.carry_out(command)
@@ -205,8 +205,7 @@ def payload_of(it, **more):
     return {**it.command().payload, **more}
 
 
-async def test_given_a_replay_or_a_forgery_when_accepted_then_the_product_is_told(tmp_path):
-    """Threat Z10: nobody forges a command unseen."""
+async def test_z10_given_a_replay_or_a_forgery_when_accepted_then_the_product_is_told(tmp_path):
     async with bench(tmp_path) as it:
         genuine = it.command("uncordon_node")
         await it.carry_out(genuine)
@@ -243,10 +242,9 @@ async def test_given_a_drain_for_money_when_aws_takes_the_node_then_the_rescue_g
 
 
 @pytest.mark.parametrize("kind", ["cordon_node", "soft_cordon_node", "drain_node", "label_node"])
-async def test_given_a_node_that_the_policy_excludes_when_commanded_then_only_necessity_counts(
+async def test_z23_given_a_node_that_the_policy_excludes_when_commanded_then_only_necessity_counts(
     kind, tmp_path
 ):
-    """Threat Z23: the agent knows the exclusions itself."""
     excluded = Exclusions(node_labels={"kubernetes.io/os": "linux"})
     async with bench(tmp_path, exclusions=lambda: excluded) as it:
         payload = payload_of(it, labels={"acme.io/a": "b"})
@@ -329,8 +327,7 @@ async def test_given_new_resources_when_commanded_then_the_workload_asks_for_the
         assert outdated.error_code == "changed_meanwhile"
 
 
-async def test_given_resources_that_must_not_be_set_when_commanded_then_nothing_changes(tmp_path):
-    """Threat Z33: what is signed is checked for its form all the same."""
+async def test_z33_given_resources_that_must_not_be_set_when_commanded_then_nothing_changes(tmp_path):
     refusals = (
         ({"namespace": "kube-system"}, "protected_namespace"),
         ({"namespace": "../../secrets"}, "invalid_payload"),

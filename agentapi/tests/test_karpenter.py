@@ -102,8 +102,7 @@ async def test_given_a_pool_when_applied_again_then_our_fields_follow_and_others
         {"spec": {"huge": "x" * 70_000}},
     ],
 )
-async def test_given_anything_else_when_commanded_then_it_never_reaches_the_api_server(change):
-    """Threat Z10: a small set of acts, whoever signs them."""
+async def test_z10_given_anything_else_when_commanded_then_it_never_reaches_the_api_server(change):
     with pytest.raises(Failed) as failure:
         await Karpenter(kube=None).apply({"manifest": POOL | change})
 

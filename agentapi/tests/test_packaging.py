@@ -137,7 +137,7 @@ def test_given_several_replicas_when_drained_then_the_budget_lets_them_go_one_by
     assert (budget["maxUnavailable"], "minAvailable" in budget) == (1, False)
 
 
-@pytest.mark.parametrize("name", ["cryptography", "httpx", "kr8s"])
+@pytest.mark.parametrize("name", ["cryptography", "httpx", "httpx-ws", "kr8s"])
 def test_given_the_agents_image_when_built_then_its_libraries_are_pinned_as_the_products_are(name):
     pinned = (ROOT / "agent" / "requirements.txt").read_text().split()
     locked = (ROOT.parent / "requirements.txt").read_text()

@@ -44,7 +44,7 @@ def test_given_a_bootstrap_key_when_an_agent_registers_then_it_gets_a_key_that_w
     assert "agentapi.agent.registered" in events(cluster)
 
 
-def test_given_a_used_bootstrap_key_when_used_again_then_it_is_refused_and_nothing_changes(
+def test_z08_given_a_used_bootstrap_key_when_used_again_then_it_is_refused_and_nothing_changes(
     cluster, bootstrap, registration, speak
 ):
     speak(cluster.pk, "agent/register", registration, bootstrap)

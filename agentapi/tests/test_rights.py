@@ -124,8 +124,7 @@ async def test_given_the_manifests_rights_when_the_agent_does_all_it_can_then_it
     assert used == granted(documents) - stateful  # set as deployments are, by the same code
 
 
-async def test_given_no_optional_rights_when_a_workload_is_to_change_then_kubernetes_refuses(tmp_path):
-    """Threat Z23: who did not ask for right-sizing did not give the right to it."""
+async def test_z23_given_no_optional_rights_when_a_workload_is_to_change_then_kubernetes_refuses(tmp_path):
     with fast_world(deployment("web", 1)) as world:
         install(world, manifest())
         kube = await Kube.connect(world.settings(tmp_path))

@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import cycle
@@ -133,7 +133,8 @@ def _served(product: Product) -> Iterator[str]:
             self.send_response(200)
             self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
-            self.wfile.write(answer)
+            with suppress(BrokenPipeError):  # the agent was stopped while its claim hung
+                self.wfile.write(answer)
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # as the base class names it
             """Say nothing."""
