@@ -113,7 +113,9 @@ class ConnectSerializer(serializers.Serializer[Any]):
     cluster_id = serializers.UUIDField()
     namespace = serializers.CharField(max_length=63, required=False, default="spot-optimizer")
     format = serializers.ChoiceField(choices=["helm", "manifest"], required=False, default="helm")
-    options = serializers.MultipleChoiceField(choices=["karpenter", "workloads"], required=False, default=set)
+    options = serializers.MultipleChoiceField(
+        choices=["karpenter", "sentries", "workloads"], required=False, default=set
+    )
 
     def validate_namespace(self, value: str) -> str:
         """Refuse what Kubernetes would refuse, and what a shell would misread."""

@@ -1,5 +1,6 @@
 """The little that the agent remembers of each Kubernetes object."""
 
+import json
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +16,8 @@ Body = Mapping[str, Any]
 MIRROR = "kubernetes.io/config.mirror"
 ZONE = "topology.kubernetes.io/zone"
 REGION = "topology.kubernetes.io/region"
+SENTRY, NOTICE = "spotopt-sentry", "spotopt.io/notice"
+"""The name of sentries' pods, and the annotation with what one read in its node's metadata."""
 _ZONE_KEYS = (ZONE, "failure-domain.beta.kubernetes.io/zone", "topology.ebs.csi.aws.com/zone")
 
 
@@ -24,6 +27,23 @@ class Owner:
 
     kind: str
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """What a node's object says of its end, ``interruption`` or ``rebalance``; ``at`` is 0 without a time."""
+
+    kind: str
+    at: float = 0.0
+
+
+SIGNALS: Mapping[str, str] = {
+    "aws-node-termination-handler/spot-itn": "interruption",
+    "aws-node-termination-handler/rebalance-recommendation": "rebalance",
+    "SpotInterruption": "interruption",
+    "RebalanceRecommendation": "rebalance",
+}
+"""Taints of AWS's node termination handler, and the conditions that watchers of instance metadata set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,28 +63,13 @@ class PodFact:
     ties: Ties
     claims: tuple[str, ...]
     labels: Mapping[str, str]
+    signal: Signal | None = None
+    """What a sentry says of its node."""
 
     @property
     def is_over(self) -> bool:
         """Tell whether it holds no room any more."""
         return self.phase in ("Succeeded", "Failed")
-
-
-@dataclass(frozen=True, slots=True)
-class Signal:
-    """What a node's object says of its end, ``interruption`` or ``rebalance``; ``at`` is 0 without a time."""
-
-    kind: str
-    at: float = 0.0
-
-
-SIGNALS: Mapping[str, str] = {
-    "aws-node-termination-handler/spot-itn": "interruption",
-    "aws-node-termination-handler/rebalance-recommendation": "rebalance",
-    "SpotInterruption": "interruption",
-    "RebalanceRecommendation": "rebalance",
-}
-"""Taints of AWS's node termination handler, and the conditions that watchers of instance metadata set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +151,7 @@ class Facts:
             ties=self._share_ties(spec),
             claims=claims_of(spec),
             labels=self._share_labels(metadata.get("labels") or {}),
+            signal=_sentrys_signal(metadata),
         )
 
     def node(self, body: Body) -> NodeFact:
@@ -250,6 +256,17 @@ def _signals(spec: Body, status: Body) -> tuple[Signal, ...]:
         if each["status"] == "True"
     )
     return tuple(Signal(SIGNALS[name], _epoch(at)) for name, at in (*taints, *conditions) if name in SIGNALS)
+
+
+def _sentrys_signal(metadata: Body) -> Signal | None:
+    notice = (metadata.get("annotations") or {}).get(NOTICE)
+    if not notice or (metadata.get("labels") or {}).get("app.kubernetes.io/name") != SENTRY:
+        return None
+    try:
+        said = json.loads(notice)
+        return Signal(str(said["kind"]), _epoch(said["at"])) if said["kind"] in SIGNALS.values() else None
+    except (ValueError, KeyError, TypeError):
+        return None  # not what a sentry writes
 
 
 def _epoch(text: str | None) -> float:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from agentapi.agent.clock import Clock
-from agentapi.agent.facts import NodeFact
+from agentapi.agent.facts import SIGNALS, NodeFact, PodFact, Signal
 from agentapi.protocol import InterruptionNotice
 
 WARNING = timedelta(minutes=2)
@@ -13,20 +13,33 @@ WARNING = timedelta(minutes=2)
 class Notices:
     """Passes each notice of each node on once."""
 
-    def __init__(self, clock: Clock, warn: Callable[[InterruptionNotice], None]) -> None:
-        self._clock, self._warn = clock, warn
+    def __init__(self, clock: Clock, warn: Callable[[InterruptionNotice], None], namespace: str) -> None:
+        self._clock, self._warn, self._namespace = clock, warn, namespace
+        self._instances: dict[str, str] = {}
+        """Node name → instance id."""
         self._told: set[tuple[str, str]] = set()
 
     def look(self, before: NodeFact | None, after: NodeFact | None) -> None:
         """Look at a node that changed."""
         if after is None:
             if before is not None:
-                self._told -= {(before.instance_id, "interruption"), (before.instance_id, "rebalance")}
+                self._instances.pop(before.name, None)
+                self._told -= {(before.instance_id, kind) for kind in set(SIGNALS.values())}
             return
+        self._instances[after.name] = after.instance_id
         for signal in after.signals:
-            key = (after.instance_id, signal.kind)
-            if after.instance_id and key not in self._told:
-                self._told.add(key)
-                at = datetime.fromtimestamp(signal.at, UTC) if signal.at else self._clock.now()
-                deadline = at + WARNING if signal.kind == "interruption" else None
-                self._warn(InterruptionNotice(signal.kind, after.name, after.instance_id, at, deadline))
+            self._tell(after.name, signal)
+
+    def look_at_pod(self, before: PodFact | None, after: PodFact | None) -> None:
+        """Look at a pod that changed: a sentry of ours may have read its node's metadata."""
+        if after is not None and after.signal is not None and after.namespace == self._namespace:
+            self._tell(after.node, after.signal)
+
+    def _tell(self, node_name: str, signal: Signal) -> None:
+        instance_id = self._instances.get(node_name, "")
+        if not instance_id or (instance_id, signal.kind) in self._told:
+            return
+        self._told.add((instance_id, signal.kind))
+        at = datetime.fromtimestamp(signal.at, UTC) if signal.at else self._clock.now()
+        deadline = at + WARNING if signal.kind == "interruption" else None
+        self._warn(InterruptionNotice(signal.kind, node_name, instance_id, at, deadline))

@@ -105,7 +105,8 @@ class Agent:
         heart = Heart(backend, clock, enrolment, settings.namespace)
         heart.learn(registered.config_version, registered.config)
         outbox = Outbox(backend, agent_id, clock)
-        view = View(kube, clock, Notices(clock, outbox.warn).look)
+        notices = Notices(clock, outbox.warn, settings.namespace)
+        view = View(kube, clock, notices.look, notices.look_at_pod)
         collector = Collector(
             view=view, backend=backend, agent_id=agent_id, clock=clock,
             period=settings.collection_seconds, resync=settings.resync_seconds,

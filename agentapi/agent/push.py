@@ -38,8 +38,8 @@ class Push:
                     self.is_connected = True
                     pause = _FIRST_PAUSE
                     await self._listen(socket)
-            except (httpx.HTTPError, HTTPXWSException, ProtocolError, TimeoutError, OSError) as error:
-                logger.info("No push from the product: %s %s", type(error).__name__, error)
+            except* (httpx.HTTPError, HTTPXWSException, ProtocolError, TimeoutError, OSError) as errors:
+                logger.info("No push from the product: %r", errors.exceptions[0])
             finally:
                 self.is_connected = False
                 self.bell.set()  # whoever waits for it polls now

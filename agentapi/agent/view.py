@@ -34,6 +34,7 @@ class View:
         kube: Kube,
         clock: Clock,
         on_node: Callable[[NodeFact | None, NodeFact | None], None] = lambda before, after: None,
+        on_pod: Callable[[PodFact | None, PodFact | None], None] | None = None,
     ) -> None:
         facts = Facts()
         self._on_node = on_node
@@ -42,7 +43,7 @@ class View:
         self.node_usage: Mapping[str, Use] = {}
         self.pod_usage: Mapping[tuple[str, str], Use] = {}
         self._kube, self._clock = kube, clock
-        self.pods = Reflector(kube, clock, "/api/v1/pods", facts.pod)
+        self.pods = Reflector(kube, clock, "/api/v1/pods", facts.pod, on_pod)
         self.nodes = Reflector(kube, clock, "/api/v1/nodes", facts.node, self._node_changed)
         apps = "/apis/apps/v1"
         self.deployments = Reflector(kube, clock, f"{apps}/deployments", facts.controller)

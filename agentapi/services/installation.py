@@ -23,7 +23,7 @@ ROTATION_COMMANDS = (
     f"kubectl -n {_NAMESPACE} rollout restart deployment/spotopt-agent"
 )
 """Give an installed agent its new key, by standard input."""
-OPTIONS = {"workloads": "workloadChanges", "karpenter": "karpenter"}
+OPTIONS = {"workloads": "workloadChanges", "karpenter": "karpenter", "sentries": "sentries"}
 """Rights that are given on request only: the file under ``manifest-options`` and the chart's value."""
 
 

@@ -168,7 +168,7 @@ async def test_given_dry_run_when_commanded_then_nothing_is_done_and_it_counts_a
 
 async def test_given_a_silent_product_when_a_command_begins_then_it_is_not_begun(tmp_path):
     async with bench(tmp_path) as it:
-        it.product.last_contact -= SILENCE_SECONDS + 1
+        it.product.silent_for = SILENCE_SECONDS + 1
         command = it.command()
 
         result = await it.carry_out(command)

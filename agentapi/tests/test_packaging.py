@@ -11,12 +11,13 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 VALUES = yaml.safe_load((ROOT / "chart" / "values.yaml").read_text())
-OPTIONS = ("karpenter", "workloads")
+OPTIONS = ("karpenter", "sentries", "workloads")
 GIVEN = {
     "apiUrl": "https://spotopt.example.com",
     "clusterId": "00000000-0000-0000-0000-000000000000",
     "workloadChanges": True,
     "karpenter": True,
+    "sentries": True,
 }
 
 

@@ -11,7 +11,7 @@ from agentapi.agent.lease import Lease
 from agentapi.agent.memory import Identity, SecretIdentity
 from agentapi.agent.view import View
 from agentapi.tests.test_karpenter import CLASS, POOL
-from agentapi.tests.test_packaging import OPTIONS, manifest
+from agentapi.tests.test_packaging import manifest
 from agentapi.tests.workbench import Bench
 from agentapi.tests.worlds import fast_world
 from simulator.fleet import Budget
@@ -20,6 +20,7 @@ from simulator.tests.world.standin import deployment
 
 pytestmark = pytest.mark.asyncio
 
+OPTIONS = ("karpenter", "workloads")
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 NAMESPACE = "spot-optimizer"
 PATHS = {

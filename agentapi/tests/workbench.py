@@ -25,10 +25,14 @@ class Product:
     """A product that remembers what it was told, and may be away."""
 
     def __init__(self, clock):
-        self.last_contact = clock.seconds()
+        self.clock, self.silent_for = clock, 0
         self.results = {}
         self.away = False
         self.refusal = None
+
+    @property
+    def last_contact(self):
+        return self.clock.seconds() - self.silent_for
 
     async def send_result(self, action_id, result):
         if self.away:

@@ -1,0 +1,134 @@
+import asyncio
+import json
+from datetime import timedelta
+
+import httpx
+import pytest
+
+from agentapi.agent.facts import NOTICE, SENTRY, Facts
+from agentapi.agent.kube import Kube
+from agentapi.agent.notices import Notices
+from agentapi.agent.sentry import Post, Sentry
+from agentapi.agent.view import View
+from agentapi.tests.test_packaging import manifest
+from agentapi.tests.worlds import fast_world
+from simulator.kube.rbac import token_of
+from simulator.tests.world.standin import deployment, machine
+
+pytestmark = pytest.mark.asyncio
+
+NAMESPACE = "spot-optimizer"
+SENTRYS = f"system:serviceaccount:{NAMESPACE}:spotopt-sentry"
+
+
+async def until(condition):
+    for _ in range(500):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    pytest.fail("it never came true")
+
+
+def spot_node(world):
+    """A spot machine that has joined; its instance id."""
+    at = world.clock.now()
+    spot = machine(77, at=at - timedelta(minutes=5), ready_at=at, lifecycle="spot")
+    world.served.world.room.launch_many([spot])
+    return spot
+
+
+async def test_given_nodes_that_aws_takes_when_they_are_marked_then_each_notice_is_told_once(tmp_path):
+    with fast_world(deployment("web", 2)) as world:
+        spot, told = spot_node(world), []
+        kube = await Kube.connect(world.settings(tmp_path))
+        view = View(kube, world.clock, Notices(world.clock, told.append, NAMESPACE).look)
+        work = asyncio.ensure_future(view.nodes.run())
+        await until(lambda: len(view.nodes.items) == 4)
+
+        with world.served.control() as control:
+            control.post("/rebalance", json={"instance_id": spot.instance_id}).raise_for_status()
+            await until(lambda: len(told) == 1)
+            control.post("/interrupt", json={"instance_id": spot.instance_id}).raise_for_status()
+            await until(lambda: len(told) == 2)
+        with world.served.client() as admin:
+            labels = {"metadata": {"labels": {"touched": "yes"}}}
+            kind = {"Content-Type": "application/merge-patch+json"}
+            admin.patch(f"/api/v1/nodes/{spot.private_dns}", json=labels, headers=kind)
+        await until(lambda: view.nodes.items["", spot.private_dns].labels.get("touched"))
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+        await kube.close()
+
+    advice, notice = told
+    assert (advice.kind, advice.instance_id, advice.deadline) == ("rebalance", spot.instance_id, None)
+    assert (notice.kind, notice.node_name) == ("interruption", spot.private_dns)
+    assert notice.deadline - notice.at == timedelta(minutes=2)
+
+
+async def test_given_a_spot_instances_metadata_when_a_sentry_reads_it_then_its_pod_says_so(tmp_path):
+    with fast_world(deployment("web", 2)) as world:
+        spot = spot_node(world)
+        with world.served.client() as admin:
+            rbac = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{NAMESPACE}"
+            for document in manifest(options=["sentries"]):
+                if document["metadata"]["name"] == "spotopt-sentry" and "Role" in document["kind"]:
+                    path = f"{rbac}/{document['kind'].lower()}s"
+                    admin.post(path, json=document).raise_for_status()
+            pod = {
+                "metadata": {"name": "sentry-1", "labels": {"app.kubernetes.io/name": SENTRY}},
+                "spec": {
+                    "nodeName": spot.private_dns,
+                    "containers": [{"name": "sentry", "image": "agent"}],
+                },
+            }
+            admin.post(f"/api/v1/namespaces/{NAMESPACE}/pods", json=pod).raise_for_status()
+        kube = await Kube.connect(world.settings(tmp_path, kube_token=token_of(world.cluster, SENTRYS)))
+        url = f"{world.served.server.url}/metadata/{spot.instance_id}"
+        async with httpx.AsyncClient() as http:
+            sentry = Sentry(kube, http, Post(NAMESPACE, "sentry-1", url))
+            await sentry.look()
+            with world.served.control() as control:
+                control.post("/interrupt", json={"instance_id": spot.instance_id}).raise_for_status()
+            await sentry.look()
+            await sentry.look()
+        body = world.body(f"/api/v1/namespaces/{NAMESPACE}/pods/sentry-1")
+        with world.served.control() as control:
+            rows = control.get("/clusters/test/accesses").json()["accesses"]
+        await kube.close()
+
+    assert json.loads(body["metadata"]["annotations"][NOTICE])["kind"] == "interruption"
+    used = {(row["verb"], row["resource"]): row["count"] for row in rows if row["user"] == SENTRYS}
+    assert used == {("patch", "pods"): 1}
+
+
+def fact_of(namespace, notice, name=SENTRY):
+    metadata = {"namespace": namespace, "name": "p", "labels": {"app.kubernetes.io/name": name}}
+    return Facts().pod(
+        {
+            "metadata": {**metadata, "annotations": {NOTICE: notice}},
+            "spec": {"nodeName": "n", "containers": []},
+        }
+    )
+
+
+async def test_given_a_sentrys_word_when_looked_at_then_it_counts_in_our_own_namespace_only(tmp_path):
+    """Anybody may write such a pod into a namespace of their own."""
+    with fast_world(deployment("web", 1), nodes=1) as world:
+        [name] = world.names()
+        node = Facts().node(world.node(name) | {"metadata": world.node(name)["metadata"] | {"name": "n"}})
+    told = []
+    notices = Notices(world.clock, told.append, NAMESPACE)
+    notices.look(None, node)
+    word = json.dumps({"kind": "interruption", "at": "2026-11-01T12:00:00+00:00"})
+
+    for fact in (
+        fact_of("default", word),
+        fact_of(NAMESPACE, word, name="other"),
+        fact_of(NAMESPACE, "nonsense"),
+        fact_of(NAMESPACE, json.dumps({"kind": "holiday", "at": None})),
+    ):
+        notices.look_at_pod(None, fact)
+    assert told == []
+
+    notices.look_at_pod(None, fact_of(NAMESPACE, word))
+    assert [(notice.kind, notice.instance_id) for notice in told] == [("interruption", node.instance_id)]
