@@ -94,7 +94,7 @@ class ProposalWriter:
         full = self._full_pools(draft)
         waves = tuple(
             Wave(
-                tuple(self._launch(draft, place, names[place], full) for place in step.launched),
+                tuple(self._launch(draft, place, names[place], full) for place in sorted(step.launched)),
                 tuple(self._removal(draft, drained) for drained in step.drained),
             )
             for step in draft.migration.steps

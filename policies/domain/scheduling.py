@@ -50,10 +50,8 @@ class Board:
         """Why the place that was last tried could not be emptied."""
         self._ruled = self.topology.is_ruled
         self._hurdles: dict[Hashable, list[Hurdle]] = {}
-        self._inverse: FloatArray = (1.0 / np.maximum(self.allocatable[:, :2], 1)).T
-        self._penalties: dict[tuple[int, int], FloatArray] = {}
+        self._size: FloatArray = np.maximum(self.allocatable[:, :2].T, 1).astype(np.float64)
         self._settle(pods)
-        self._share: FloatArray = (self.free[:2] * self._inverse).sum(axis=0)
 
     def _settle(self, pods: Mapping[str, Mapping[str, int]]) -> None:
         row = {workload.id: index for index, workload in enumerate(self.workloads)}
@@ -64,13 +62,13 @@ class Board:
                     self.counts[row[workload_id], column[place_id]] += count
         self.free -= self.requests.T @ self.counts
 
-    def state(self) -> tuple[IntArray, IntArray, BoolArray, BoolArray, FloatArray]:
-        """Return a copy of what moves change: pods, free room, open and ready places, free shares."""
-        return self.counts.copy(), self.free.copy(), self.open.copy(), self.ready.copy(), self._share.copy()
+    def state(self) -> tuple[IntArray, IntArray, BoolArray, BoolArray]:
+        """Return a copy of what moves change: pods, free room, open and ready places."""
+        return self.counts.copy(), self.free.copy(), self.open.copy(), self.ready.copy()
 
-    def restore(self, state: tuple[IntArray, IntArray, BoolArray, BoolArray, FloatArray]) -> None:
+    def restore(self, state: tuple[IntArray, IntArray, BoolArray, BoolArray]) -> None:
         """Go back to a state."""
-        arrays = (self.counts, self.free, self.open, self.ready, self._share)
+        arrays = (self.counts, self.free, self.open, self.ready)
         for array, saved in zip(arrays, state, strict=True):
             array[...] = saved
 
@@ -87,17 +85,12 @@ class Board:
             fits &= self.free[4] >= ephemeral
         if self._ruled[workload]:
             fits &= self._rules(workload)
-        score = np.where(fits, self._share - self._penalty(cpu, memory), -np.inf)
-        best = int(score.argmax()) if len(score) else -1
-        return best if best >= 0 and fits[best] else -1
-
-    def _penalty(self, cpu: int, memory: int) -> FloatArray:
-        """Return by how much one pod lowers the free share of each place."""
-        penalty = self._penalties.get((cpu, memory))
-        if penalty is None:
-            penalty = cpu * self._inverse[0] + memory * self._inverse[1]
-            self._penalties[cpu, memory] = penalty
-        return penalty
+        able = np.flatnonzero(fits)
+        if not len(able):
+            return -1
+        left = (self.free[0, able] - cpu) / self._size[0, able]
+        left += (self.free[1, able] - memory) / self._size[1, able]
+        return int(able[left.argmax()])
 
     def could_take(self, workload: int, place: int) -> bool:
         """Tell whether an absent place would take a pod of the workload once it is there."""
@@ -113,15 +106,12 @@ class Board:
     def move(self, workload: int, source: int, target: int) -> None:
         """Move one pod; -1 stands for outside the board."""
         request = self.requests[workload]
-        penalty = self._penalty(int(request[0]), int(request[1]))
         if source >= 0:
             self.counts[workload, source] -= 1
             self.free[:, source] += request
-            self._share[source] += penalty[source]
         if target >= 0:
             self.counts[workload, target] += 1
             self.free[:, target] -= request
-            self._share[target] -= penalty[target]
 
     def undo(self, moves: Sequence[Move]) -> None:
         """Take back the moves, last first."""
