@@ -25,7 +25,15 @@ from spotopt.core.clock import utcnow
 from spotopt.core.errors import Conflict, GuardrailViolated
 
 RETRY_AFTER = timedelta(seconds=15)
-_UNCERTAIN = (AwsThrottled, AwsTimeout, AwsUnreachable, AwsFailed, AwsSessionExpired)
+
+
+class NotVisibleYet(AwsError):
+    """AWS made something and does not show it yet."""
+
+    default_code = "not_visible_yet"
+
+
+_UNCERTAIN = (AwsThrottled, AwsTimeout, AwsUnreachable, AwsFailed, AwsSessionExpired, NotVisibleYet)
 """After these nobody knows whether AWS acted: the action is tried again with the same token."""
 
 
@@ -140,7 +148,9 @@ def _launch(action: Action, session: RegionSession) -> Outcome:
         nodes.record_dry_pools(session.region, capacity_type, answer.refusals, zones)
         refusals += [f"{refusal.instance_type}: {refusal.code}" for refusal in answer.refusals]
         if answer.instances:
-            launched = ec2.describe_instances(session, instance_ids=[answer.instances[0].instance_id])
+            launched = ec2.known_instances(session, instance_ids=[answer.instances[0].instance_id])
+            if not launched:  # AWS may take seconds to show what it has just made
+                raise NotVisibleYet(f"AWS does not show {answer.instances[0].instance_id} yet.")
             return _launched(action, launched[0])
     reasons = (
         "; ".join(sorted(set(refusals)))

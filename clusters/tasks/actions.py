@@ -8,7 +8,7 @@ from celery import current_task, shared_task
 
 from accounts.models import Organization
 from clusters.models import Action, Instance
-from clusters.services import actions, actuation, ledger, sampling
+from clusters.services import actions, actuation, ledger, sampling, sweeping
 from spotopt.core.queue import enqueue
 from spotopt.core.tasks import PlatformTask, TenantTask
 
@@ -49,6 +49,19 @@ def reap_actions() -> int:
 def reap_overdue_actions(*, organization_id: str) -> int:
     """Close the organization's overdue actions."""
     return actions.reap(organization_id=UUID(organization_id))
+
+
+@shared_task(base=PlatformTask, name="clusters.sweep_strays")
+def sweep_strays() -> int:
+    """Look for machines of ours that no record knows, in every organization that launched any."""
+    launched = Instance.unscoped.filter(launch_action_id__isnull=False)
+    return _for_each(launched.values_list("organization_id", flat=True), "clusters.report_strays")
+
+
+@shared_task(base=TenantTask, name="clusters.report_strays")
+def report_strays(*, organization_id: str) -> int:
+    """Report the organization's machines that no record knows."""
+    return sweeping.report_strays()
 
 
 @shared_task(base=PlatformTask, name="clusters.book_savings")

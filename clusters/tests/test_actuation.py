@@ -423,3 +423,17 @@ def test_given_a_replacement_of_a_foreign_node_when_launched_then_nothing_is_boo
 
     row = Instance.objects.get(launch_action_id=launch.pk)
     assert (row.changed_by_plan_id, row.booking_ended_at) == (None, row.launched_at)
+
+
+def test_given_an_instance_that_aws_does_not_show_yet_when_launched_then_it_is_found_later_and_launched_once(
+    launch, monkeypatch, session
+):
+    real = ec2.known_instances
+    monkeypatch.setattr(ec2, "known_instances", lambda *_, **__: ())
+    assert _run(launch) == "waiting"
+    monkeypatch.setattr(ec2, "known_instances", real)
+
+    with _later(timedelta(seconds=20)):
+        assert _run(launch, "two") == Action.Status.SUCCEEDED
+
+    assert len(ec2.launched_for_action(session, action_id=str(launch.pk))) == 1

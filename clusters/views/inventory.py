@@ -13,6 +13,7 @@ from clusters.models import Cluster
 from clusters.selectors import detail, fleet, inside
 from clusters.selectors.interruptions import interruption_page, pools_in_use
 from clusters.selectors.listing import ClusterFilter, cluster_page, cluster_regions
+from clusters.selectors.strays import strays
 from clusters.services import groups, registry
 from clusters.views.scope import account_in_view, history_wanted, template_for
 from spotopt.core.clock import utcnow
@@ -50,6 +51,7 @@ def overview(request: HttpRequest, cluster_id: UUID) -> HttpResponse:
     facts = {
         "grid": detail.node_grid(cluster_id),
         "largest_grid": detail.LARGEST_GRID,
+        "strays": list(strays().filter(cluster_id=cluster_id)),
         "groups": detail.node_groups(cluster_id),
         "activity": activity_page(ActivityFilter(cluster_id=cluster_id, is_summary=True), size=8),
     }

@@ -1,6 +1,6 @@
 """Take in what became of a running plan's steps: actions that ended, nodes that booted, pods that settled."""
 
-from clusters.models import Action
+from clusters.models import Action, Instance
 from policies.domain.progress import READY_TIMEOUT, SAVINGS_SHORT, SETTLE_TIMEOUT, Turn, falls_short
 from policies.domain.progress import after_failure as turn_after_failure
 from policies.models import Plan, PlanStep
@@ -35,7 +35,9 @@ class Follower:
 
     def _follow_boot(self, step: PlanStep, action: Action) -> None:
         instance = self._run.launched.get(action.pk)
-        if instance is not None and instance.is_ready:
+        if instance is not None and instance.state == Instance.State.TERMINATED:
+            self.after_failure(step, "interrupted", "AWS took the node back before it was Ready.")
+        elif instance is not None and instance.is_ready:
             self._run.close(step, Status.COMPLETED, f"{instance.instance_type} in {instance.az} is Ready.")
         elif action.finished_at and self._run.now - action.finished_at > READY_TIMEOUT:
             self.after_failure(step, "not_ready", "The node did not become Ready within five minutes.")

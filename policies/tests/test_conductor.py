@@ -533,3 +533,36 @@ def test_given_a_person_who_stops_it_in_the_middle_of_a_tick_when_it_goes_on_the
     plan.refresh_from_db()
     assert plan.status == Plan.Status.STOPPING
     assert not Action.objects.filter(plan_id=plan.pk).exists()
+
+
+def test_given_a_new_node_that_aws_takes_before_it_is_ready_when_the_plan_goes_on_then_another_is_launched(
+    plan, executor, owner
+):
+    execution.approve_plan(plan_id=plan.pk, actor=owner)
+    _run(plan, executor, until=lambda: executor.launched == 1)
+    Instance.objects.filter(launch_action_id__isnull=False).update(
+        state="terminated", terminated_at=utcnow(), termination_reason="Server.SpotInstanceTermination"
+    )
+
+    _run(plan, executor)
+
+    assert plan.status == Plan.Status.COMPLETED, plan.stop_reason
+    assert executor.launched == 3
+
+
+def test_given_a_node_that_aws_takes_while_its_plan_runs_then_the_plan_ends_cleanly_and_nothing_stays_closed(
+    plan, executor, owner, cluster
+):
+    execution.approve_plan(plan_id=plan.pk, actor=owner)
+    _run(plan, executor, until=lambda: Action.objects.filter(kind="cordon_node").exists())
+    going = cluster.instances.get(instance_id=Action.objects.get(kind="cordon_node").params["instance_id"])
+    executor._drain_node(Action.objects.get(kind="cordon_node"))
+    Instance.objects.filter(pk=going.pk).update(
+        state="terminated", terminated_at=utcnow(), termination_reason="Server.SpotInstanceTermination",
+        is_ready=False,
+    )  # fmt: skip
+
+    _run(plan, executor, ticks=200)
+
+    assert plan.finished_at is not None
+    assert not Instance.objects.filter(is_cordoned=True, state="running").exists()

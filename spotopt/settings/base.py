@@ -253,6 +253,7 @@ CELERY_BEAT_SCHEDULE = {
     "expire actions and leases": {"task": "clusters.reap_actions", "schedule": every(60)},
     "listen for interruptions": {"task": "clusters.read_interruption_queues", "schedule": every(5)},
     "follow interruptions": {"task": "clusters.follow_interruptions", "schedule": every(5)},
+    "look for machines that no record knows": {"task": "clusters.sweep_strays", "schedule": every(300)},
     "book savings": {"task": "clusters.book_savings", "schedule": every(60)},
     "sample clusters": {"task": "clusters.sample_clusters", "schedule": every(300)},
     "refresh spot prices": {"task": "clusters.refresh_spot_prices", "schedule": every(300)},
