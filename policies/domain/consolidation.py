@@ -7,7 +7,7 @@ import numpy as np
 
 from policies.domain.model import BoolArray, IntArray
 from policies.domain.policy import Rules
-from policies.domain.refusals import Code
+from policies.domain.refusals import NO_PLACE, Code
 from policies.domain.scheduling import Board, Move
 from policies.domain.shapes import CapacityType
 
@@ -76,6 +76,7 @@ class Mover:
         self._due = None if due is None else dict(zip(launches, due, strict=True))
         self._doomed = list(doomed)
         self._unlaunched = list(launches)
+        self._running = len(board.places) - len(self._unlaunched)
         self._headroom = np.array(headroom_shares(rules))
         self._kept: dict[int, tuple[Code, str]] = {}
         board.present[self._unlaunched] = False
@@ -179,7 +180,7 @@ class Mover:
             base = self._rules.on_demand_base
             return Code.ON_DEMAND_BASE, f"Kept: the policy keeps {base} on-demand nodes."
         moves, stuck = self._board.empty(place)
-        while stuck >= 0 and self._launch_for(stuck, place, step):
+        while stuck >= 0 and self._is_short_of_places() and self._launch_for(stuck, place, step):
             moves, stuck = self._board.empty(place)
         if stuck >= 0:
             code, reason = self._board.obstacle
@@ -191,6 +192,10 @@ class Mover:
             return Code.HEADROOM, "Kept: without it the policy's free headroom would be missed."
         step.drained.append(Drained(place, moves))
         return None
+
+    def _is_short_of_places(self) -> bool:
+        """Tell whether more places may help the pod that was last stuck."""
+        return self._board.obstacle[0] in NO_PLACE
 
     def _ready_count(self) -> int:
         return int((self._board.present & self._board.ready).sum())
@@ -254,9 +259,20 @@ class Mover:
                     enough
                     and self._ready_count() > ready_floor(self._rules)
                     and not self._last_in_zone(place)
+                    and self._keeps_pace(steps, place)
                 ):
                     step.launched.remove(place)
                     self._board.present[place] = self._board.ready[place] = self._board.open[place] = False
+
+    def _keeps_pace(self, steps: Sequence[Step], idle: int) -> bool:
+        """Tell whether every wave stays small enough for the nodes that there are without one launch."""
+        count = self._running
+        for step in steps:
+            count += len(step.launched) - (idle in step.launched)
+            if len(step.drained) > wave_limit(count, self._rules):
+                return False
+            count -= len(step.drained)
+        return True
 
     def _last_in_zone(self, place: int) -> bool:
         zone = self._board.places[place].zone

@@ -38,6 +38,7 @@ class Code(StrEnum):
     ANTI_AFFINITY = "anti_affinity"
     POD_AFFINITY = "pod_affinity"
     ON_DEMAND_MINIMUM = "on_demand_minimum"
+    NEIGHBOUR_NEEDED = "neighbour_needed"
     NODE_FLOOR = "node_floor"
     LAST_IN_ZONE = "last_in_zone"
     HEADROOM = "headroom"

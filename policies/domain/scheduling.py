@@ -143,7 +143,7 @@ class Board:
         deserted = self._deserted(place, moves)
         if deserted >= 0:
             text = f"{self._name(deserted)} would be left without the pods that it must be near."
-            self.obstacle = Code.POD_AFFINITY, text
+            self.obstacle = Code.NEIGHBOUR_NEEDED, text
             return self._give_up(place, moves, deserted, was_open=was_open)
         return moves, -1
 

@@ -31,6 +31,7 @@ _LABELS = {
     "spread": "Topology spread",
     "anti_affinity": "Pods that must be kept apart",
     "pod_affinity": "Pods that must be kept together",
+    "neighbour_needed": "Other pods must be near its pods",
     "on_demand_minimum": "Pods that need on-demand capacity",
     "node_floor": "Fewest nodes allowed",
     "last_in_zone": "Last node in its zone",

@@ -142,7 +142,7 @@ OF_WORKLOADS = _PINNING_WORKLOADS + _kinds(
     ("spread_with_others", _counting_others, "spread"),
     ("own_anti_affinity", _one_of("anti_affinity_keys", (HOST,), (HOST,), (ZONE,)), "anti_affinity"),
     ("pod_anti_affinity", _term("pod_anti_affinity", HOST, HOST, ZONE), "anti_affinity"),
-    ("pod_affinity", _term("pod_affinity", ZONE, ZONE, HOST), "pod_affinity"),
+    ("pod_affinity", _term("pod_affinity", ZONE, ZONE, HOST), "pod_affinity neighbour_needed"),
     ("volume_zone", _one_of("pinned_zone", *ZONES), "volume_zone"),
     ("on_demand_only", _fixed(spot_tolerant=False), "capacity_type"),
     ("on_demand_minimum", _on_demand_part, "on_demand_minimum"),
