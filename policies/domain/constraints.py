@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
+from policies.domain.consolidation import MIN_READY_NODES
 from policies.domain.eligibility import pods_by_node, undisruptable
 from policies.domain.model import DAEMON_KINDS, HOSTNAME_KEY, ZONE_KEY
 from policies.domain.plan import PlanProposal
@@ -63,7 +64,13 @@ class Scene:
 
 def binding(scene: Scene) -> list[Constraint]:
     """Return the constraints that may cost something here, the one that seems largest first."""
-    found = [*_of_policy(scene), *_of_template(scene), *_of_standing(scene), *_of_placing(scene)]
+    found = [
+        *_of_policy(scene),
+        *_of_kept(scene),
+        *_of_template(scene),
+        *_of_standing(scene),
+        *_of_placing(scene),
+    ]
     return sorted(found, key=lambda constraint: (-constraint.weight, constraint.code, constraint.subject))
 
 
@@ -79,9 +86,11 @@ def _rule(code: str, words: str, weight: float, **changes: Any) -> Constraint:
 
 
 def _of_policy(scene: Scene) -> Iterator[Constraint]:
+    """Yield the limits of the policy on what a plan looks like."""
     rules, cost, kept = scene.rules, scene.cost, scene.kept_usd_per_hour
     headroom = max(rules.headroom_cpu_percent, rules.headroom_memory_percent)
-    age = int(rules.min_node_lifetime.total_seconds() // 60)
+    is_few = Code.NODE_FLOOR in scene.codes or scene.proposal.nodes_after <= rules.min_nodes
+    floor_binds = is_few and rules.min_nodes > MIN_READY_NODES
     spot_binds = rules.spot_percentage < _NO_LIMIT and rules.template.capacity_type != "on_demand"
     candidates: tuple[_Candidate, ...] = (
         (rules.az_spread, "az_spread", "Nodes in every zone", cost * 0.03 + kept(Code.LAST_IN_ZONE),
@@ -89,8 +98,8 @@ def _of_policy(scene: Scene) -> Iterator[Constraint]:
         (headroom > 0, "headroom",
          f"Headroom of {rules.headroom_cpu_percent} % CPU and {rules.headroom_memory_percent} % memory",
          cost * headroom / 100, {"headroom_cpu_percent": 0, "headroom_memory_percent": 0}),
-        (Code.NODE_FLOOR in scene.codes or scene.proposal.nodes_after <= rules.min_nodes, "min_nodes",
-         f"At least {rules.min_nodes} nodes", cost * 0.05 + kept(Code.NODE_FLOOR), {"min_nodes": 0}),
+        (floor_binds, "min_nodes", f"At least {rules.min_nodes} nodes",
+         cost * 0.05 + kept(Code.NODE_FLOOR), {"min_nodes": 0}),
         (scene.proposal.nodes_after == rules.max_nodes, "max_nodes", f"At most {rules.max_nodes} nodes",
          cost * 0.05, {"max_nodes": None}),
         (rules.on_demand_base > 0, "on_demand_base", f"Base of {rules.on_demand_base} on-demand nodes",
@@ -104,10 +113,27 @@ def _of_policy(scene: Scene) -> Iterator[Constraint]:
          f"No node above ${rules.max_price_per_hour} an hour", cost * 0.05, {"max_price_per_hour": None}),
         (Code.POOL_RISK in scene.codes, "max_risk",
          f"No pool above {rules.max_risk:.0%} interruption risk", cost * 0.06, {"max_risk": 1.0}),
+    )  # fmt: skip
+    for holds, code, words, weight, changes in candidates:
+        if holds:
+            yield _rule(code, words, weight, **changes)
+
+
+def _of_kept(scene: Scene) -> Iterator[Constraint]:
+    """Yield the rules of the policy that keep single nodes."""
+    rules, cost, kept = scene.rules, scene.cost, scene.kept_usd_per_hour
+    age = int(rules.min_node_lifetime.total_seconds() // 60)
+    standing = int(rules.spot_reversion.total_seconds() // 60)
+    candidates: tuple[_Candidate, ...] = (
         (Code.EXCLUDED_TYPE in scene.codes, "excluded_types", "Excluded instance types",
          cost * 0.02 + kept(Code.EXCLUDED_TYPE), {"excluded_instance_types": frozenset()}),
         (Code.EXCLUDED_LABEL in scene.codes, "excluded_labels", "Nodes excluded by label",
          kept(Code.EXCLUDED_LABEL), {"excluded_labels": {}}),
+        (Code.SPOT_TO_SPOT in scene.codes, "spot_to_spot",
+         f"Spot for spot only when {rules.spot_to_spot_saving_percent} % cheaper",
+         kept(Code.SPOT_TO_SPOT) * 0.1, {"spot_to_spot_saving_percent": 0, "spot_to_spot_pools": 1}),
+        (Code.FALLBACK in scene.codes, "spot_reversion", f"On-demand stand-ins kept for {standing} minutes",
+         kept(Code.FALLBACK) / 2, {"spot_reversion": rules.spot_reversion * 0}),
         (Code.TOO_YOUNG in scene.codes, "min_node_lifetime", f"Nodes left alone for {age} minutes",
          kept(Code.TOO_YOUNG), {"min_node_lifetime": rules.min_node_lifetime * 0}),
     )  # fmt: skip
@@ -120,6 +146,7 @@ def _of_policy(scene: Scene) -> Iterator[Constraint]:
 
 
 def _of_template(scene: Scene) -> Iterator[Constraint]:
+    """Yield what the template keeps from being bought."""
     template, cost = scene.rules.template, scene.cost
     families = frozenset(offer.family for offer in scene.offers)
     candidates: tuple[_Candidate, ...] = (

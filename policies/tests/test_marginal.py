@@ -1,4 +1,5 @@
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from functools import cache
 
@@ -15,6 +16,7 @@ from policies.domain.shapes import Requirement, SpreadRule
 from policies.tests.fleets import FAMILIES, NOW, ZONES, catalogue, node, rules, snapshot, workload
 
 OFFERS = catalogue()
+_OF_NODES = (Code.EXCLUDED_TYPE, Code.EXCLUDED_LABEL, Code.TOO_YOUNG, Code.SPOT_TO_SPOT, Code.FALLBACK)
 
 
 def fleet(**traits):
@@ -35,7 +37,7 @@ def scene(given=None, **traits):
     """A plan that left three nodes and all kinds of pools alone, whatever the reason was."""
     plan = planned().proposal
     refusals = [Refusal("pool", "x", code.value, "") for code in Code if code.value.startswith("pool_")]
-    refusals += [Refusal("node", f"n{i}", Code.EXCLUDED_TYPE.value, "") for i in range(3)]
+    refusals += [Refusal("node", f"n{i}", code.value, "") for i in range(3) for code in _OF_NODES]
     return Scene(fleet(**traits), OFFERS, given or rules(), replace(plan, refusals=tuple(refusals)))
 
 
@@ -88,6 +90,11 @@ def test_given_a_workload_s_constraint_when_listed_then_it_is_named_and_its_rela
         ({"max_risk": 0.0}, "max_risk", {"max_risk": 1.0}),
         ({"excluded_instance_types": frozenset({"m5.large"})}, "excluded_types",
          {"excluded_instance_types": frozenset()}),
+        ({"spot_to_spot_saving_percent": 20}, "spot_to_spot",
+         {"spot_to_spot_saving_percent": 0, "spot_to_spot_pools": 1}),
+        ({}, "spot_reversion", {"spot_reversion": timedelta(0)}),
+        ({}, "min_node_lifetime", {"min_node_lifetime": timedelta(0)}),
+        ({"excluded_labels": {"a": "b"}}, "excluded_labels", {"excluded_labels": {}}),
         ({"spot_affinity": {"shop": "none", "db": "none"}}, "namespace_off_spot",
          {"spot_affinity": {"db": "none"}}),
     ],
