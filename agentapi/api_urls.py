@@ -4,7 +4,7 @@ from django.urls import path
 
 from agentapi import api
 
-app_name = "agentapi"
+app_name = "agentapi-v1"
 urlpatterns = [
     path("clusters/connect", api.Connect.as_view(), name="connect"),
     path("clusters/install", api.Connect.as_view(), name="install"),
