@@ -49,8 +49,10 @@ class AgentRoad:
         if answer is None:
             await self._otherwise(scope, _again(read, receive), send)
             return
-        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-        await send({"type": "http.response.body", "body": json.dumps(answer).encode()})
+        body = json.dumps(answer).encode()
+        headers = [*_HEADERS, (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
     async def _answer(self, scope: dict[str, Any], cluster: str, what: str, body: bytes) -> Any:
         """Return the JSON value of an ordinary answer, None for what is not ordinary."""

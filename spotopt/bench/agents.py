@@ -1,0 +1,266 @@
+"""How much the agents' road carries: heartbeats, claims and waiting agents, beside a bare ASGI handler.
+
+One web process serves; the load comes from processes of their own, whose ceiling is measured against a
+handler that answers at once. The reference makes one indexed query for each request, in a thread pool like
+the product's.
+"""
+
+import asyncio
+import gzip
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+import psutil
+
+from spotopt.bench.scratch import scratch_stores
+from spotopt.management.embedded import free_port
+
+AGENTS = 2_000
+CONNECTIONS = 64
+LOAD_PROCESSES = 2
+SECONDS = 5.0
+AIM = 0.7
+_START_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Requests that one process sends: one connection each, again and again for a while."""
+
+    port: int
+    requests: tuple[bytes, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What came back: latencies in seconds of the answers with status 200, and how many had another."""
+
+    latencies: tuple[float, ...]
+    refused: int
+
+
+def main() -> int:
+    """Print the figures; the exit status says whether heartbeats reach their share of the reference."""
+    with tempfile.TemporaryDirectory() as directory, scratch_stores(Path(directory)):
+        tokens = _agents(AGENTS)
+        beats = [_request(cluster, "heartbeat", token, _beat()) for cluster, token in tokens]
+        claims = [_request(cluster, "actions/claim", token, _claim(0)) for cluster, token in tokens]
+        waits = [_request(cluster, "actions/claim", token, _claim(20)) for cluster, token in tokens]
+        with _server("spotopt.bench.bare:at_once") as port:
+            _say("load client's ceiling", _rate(port, beats))
+        with _server("spotopt.bench.bare:one_query") as port:
+            reference = _rate(port, beats)
+            _say("bare handler, one query", reference)
+        with _server("spotopt.asgi:application") as port:
+            heartbeats = _rate(port, beats)
+            _say("heartbeats", heartbeats, reference)
+            _say("claims, nothing waiting", _rate(port, claims), reference)
+            _hold(port, waits, beats)
+    share = heartbeats[0] / reference[0]
+    return 0 if share >= AIM else 1
+
+
+def _agents(count: int) -> list[tuple[UUID, str]]:
+    """Store connected agents of as many clusters; return each cluster with its agent's token."""
+    from accounts.models import Account, Organization, User  # noqa: PLC0415  # once Django is set up
+    from agentapi.models import AgentInstance, APIKey  # noqa: PLC0415
+    from clusters.models import Cluster  # noqa: PLC0415
+    from spotopt.core.clock import utcnow  # noqa: PLC0415
+    from spotopt.core.crypto import digest, random_token  # noqa: PLC0415
+    from spotopt.core.tenancy import tenant  # noqa: PLC0415
+
+    owner = User.objects.create(email="bench@spotopt.example")
+    organization = Organization.objects.create(name="Bench", slug="bench", owner=owner)
+    tokens = [random_token("so_") for _ in range(count)]
+    with tenant(organization.pk):
+        account = Account.objects.create(organization=organization, alias="a", aws_account_id="111122223333")
+        clusters = Cluster.objects.bulk_create(
+            Cluster(organization=organization, account=account, name=f"c-{n}", region="us-east-1")
+            for n in range(count)
+        )
+        APIKey.objects.bulk_create(
+            APIKey(organization=organization, cluster=cluster, kind="agent", key_hash=digest(token),
+                   key_prefix=token[3:11])
+            for cluster, token in zip(clusters, tokens, strict=True)
+        )  # fmt: skip
+        AgentInstance.objects.bulk_create(
+            AgentInstance(organization=organization, cluster=cluster, agent_id="bench", version="1.0.0",
+                          registered_at=utcnow(), last_heartbeat_at=utcnow(), status="online")
+            for cluster in clusters
+        )  # fmt: skip
+    return [(cluster.pk, token) for cluster, token in zip(clusters, tokens, strict=True)]
+
+
+def _beat() -> dict[str, object]:
+    return {"agent_id": "bench", "version": "1.0.0", "node_count": 12, "uptime_seconds": 3600,
+            "memory_mib": 64, "k8s_api_ok": True}  # fmt: skip
+
+
+def _claim(seconds: float) -> dict[str, object]:
+    return {"agent_id": "bench", "limit": 10, "wait_seconds": seconds, "known_actions": []}
+
+
+def _request(cluster_id: UUID, path: str, token: str, document: dict[str, object]) -> bytes:
+    body = gzip.compress(json.dumps(document).encode())
+    head = (
+        f"POST /api/v1/clusters/{cluster_id}/{path} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        f"Authorization: Bearer {token}\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+@contextmanager
+def _server(application: str) -> Iterator[int]:
+    """Serve an ASGI application from one process of its own; yield its port."""
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", application, "--port", str(port), "--log-level", "warning"]
+    command += ["--no-access-log", "--timeout-graceful-shutdown", "1"]
+    environment = {**os.environ, "LOG_LEVEL": "WARNING", **_database()}
+    with subprocess.Popen(command, env=environment) as process:  # noqa: S603  # our own application
+        try:
+            asyncio.run(_listening(port))
+            yield port
+        finally:
+            process.terminate()
+
+
+def _database() -> dict[str, str]:
+    """Return the environment that leads a process to the database of this measurement."""
+    from django.db import connection  # noqa: PLC0415  # once Django is set up
+
+    name = str(connection.settings_dict["NAME"])
+    address, _, query = os.environ["DATABASE_URL"].partition("?")
+    return {"DATABASE_URL": f"{address.rpartition('/')[0]}/{name}?{query}", "BENCH_DATABASE": name}
+
+
+async def _listening(port: int) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while True:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.1)
+        else:
+            writer.close()
+            return
+
+
+def _rate(port: int, requests: list[bytes]) -> tuple[float, float]:
+    """Return answers in a second and the 99th percentile of their latency in milliseconds."""
+    loads = [Load(port, tuple(requests[number::LOAD_PROCESSES]), SECONDS) for number in range(LOAD_PROCESSES)]
+    with ProcessPoolExecutor(LOAD_PROCESSES) as pool:
+        heard = list(pool.map(drive, loads))
+    latencies = sorted(latency for each in heard for latency in each.latencies)
+    refused = sum(each.refused for each in heard)
+    if refused or not latencies:
+        raise SystemExit(f"{refused} requests were refused, {len(latencies)} answered.")
+    return len(latencies) / SECONDS, latencies[int(len(latencies) * 0.99)] * 1000
+
+
+def drive(load: Load) -> Heard:
+    """Send the load's requests over and over from this process."""
+    return asyncio.run(_drive(load))
+
+
+async def _drive(load: Load) -> Heard:
+    latencies: list[float] = []
+    refused = 0
+    share = CONNECTIONS // LOAD_PROCESSES
+
+    async def connection(requests: tuple[bytes, ...]) -> None:
+        nonlocal refused
+        reader, writer = await asyncio.open_connection("127.0.0.1", load.port)
+        until, number = time.monotonic() + load.seconds, 0
+        while time.monotonic() < until:
+            sent = time.monotonic()
+            writer.write(requests[number % len(requests)])
+            status = await _answer(reader)
+            latencies.append(time.monotonic() - sent)
+            refused += status != 200  # noqa: PLR2004
+            number += 1
+        writer.close()
+
+    await asyncio.gather(*(connection(load.requests[number::share]) for number in range(share)))
+    return Heard(tuple(latencies), refused)
+
+
+async def _answer(reader: asyncio.StreamReader) -> int:
+    head = await reader.readuntil(b"\r\n\r\n")
+    lines = head.split(b"\r\n")
+    lengths = [line for line in lines if line.lower().startswith(b"content-length:")]
+    if lengths:
+        await reader.readexactly(int(lengths[0].split(b":")[1]))
+    else:
+        await reader.readuntil(b"0\r\n\r\n")  # chunked
+    return int(lines[0].split()[1])
+
+
+def _hold(port: int, waits: list[bytes], beats: list[bytes]) -> None:
+    """Let every agent wait for work at once, and measure the heartbeats beside them."""
+    with ProcessPoolExecutor(1) as pool:
+        waiting = pool.submit(hold, port, tuple(waits))
+        time.sleep(8)
+        web = next(p for p in psutil.process_iter(["cmdline"]) if str(port) in (p.info["cmdline"] or []))
+        threads, memory = web.num_threads(), web.memory_info().rss // 2**20
+        connections = _database_connections()
+        rate = _rate(port, beats)
+        held = waiting.result()
+    _print(f"{'agents held waiting':<28} {held} of {len(waits)}, by {threads} threads, {memory} MiB, "
+           f"{connections} database connections")  # fmt: skip
+    _say("heartbeats beside them", rate)
+
+
+def hold(port: int, requests: tuple[bytes, ...]) -> int:
+    """Send every request on a connection of its own; return how many were answered with 200."""
+
+    async def one(request: bytes) -> bool:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(request)
+        status = await _answer(reader)
+        writer.close()
+        return status == 200  # noqa: PLR2004
+
+    async def everyone() -> int:
+        return sum(await asyncio.gather(*(one(request) for request in requests)))
+
+    return asyncio.run(everyone())
+
+
+def _database_connections() -> int:
+    from django.db import connection  # noqa: PLC0415  # once Django is set up
+
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        count: int = cursor.fetchone()[0]
+    return count
+
+
+def _say(name: str, rate: tuple[float, float], reference: tuple[float, float] | None = None) -> None:
+    share = f", {rate[0] / reference[0]:.2f} of the bare handler" if reference else ""
+    _print(f"{name:<28} {rate[0]:>8.0f}/s, p99 {rate[1]:.0f} ms{share}")
+
+
+def _print(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
