@@ -15,7 +15,7 @@ PORT ?= 8000
 RUNS ?= 200
 SEED ?= 1
 
-.PHONY: run test check smoke bench bench-packing bench-cases bench-interruptions bench-replay chaos format install browser clean
+.PHONY: run test check smoke bench bench-packing bench-cases bench-interruptions bench-replay bench-agents chaos format install browser clean
 
 run: install ## Start everything on this machine, against a simulated AWS
 	@$(BIN)/python manage.py up --speed $(SPEED) --port $(PORT)
@@ -52,6 +52,9 @@ bench-interruptions: install ## Take 50 of 300 spot nodes away at once, then sig
 
 bench-replay: install ## Live a recorded week of spot outages under three policies
 	$(BIN)/python -m spotopt.bench.replay $(ARGS)
+
+bench-agents: install ## What the agents' road carries, beside a bare handler
+	$(BIN)/python -m spotopt.bench agents
 
 format: install ## Format the code and the templates
 	ruff format .

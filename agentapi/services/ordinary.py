@@ -24,6 +24,8 @@ from spotopt.core.clock import utcnow
 logger = logging.getLogger(__name__)
 
 MOST_AT_ONCE = 500
+BATCHES_UNDER_WAY = 2
+"""So that one is put together while another is asked."""
 _Q = TypeVar("_Q")
 _A = TypeVar("_A")
 
@@ -55,9 +57,11 @@ WITH said AS (
 )
 SELECT alive.cluster_id, alive.agent_id,
        (SELECT count(*) FROM actions x WHERE x.cluster_id = alive.cluster_id AND x.route = 'agent'
-        AND x.status = 'pending' AND x.expires_at > %(now)s)
+        AND x.status = 'pending' AND x.expires_at > %(now)s),
+       set_config('synchronous_commit', 'off', true)
 FROM alive
 """  # noqa: S608  # made of constants
+"""A heartbeat that a crash of the database loses is followed by another: no commit waits for the disk."""
 _IDLE = f"""
 WITH said AS (
     SELECT * FROM unnest(%(keys)s, %(clusters)s::uuid[], %(agents)s, %(known)s)
@@ -100,7 +104,7 @@ def take_signs(signs: Sequence[Sign]) -> list[protocol.HeartbeatAnswer | None]:
         "configs": [beat.config_version for beat in beats],
         "health": [json.dumps(protocol.dump(beat)) for beat in beats],
     }
-    pending = {(cluster, agent): count for cluster, agent, count in _ask(_HEARTBEATS, signs, columns)}
+    pending = {(cluster, agent): count for cluster, agent, count, _ in _ask(_HEARTBEATS, signs, columns)}
     answers: list[protocol.HeartbeatAnswer | None] = []
     for sign, beat in zip(signs, beats, strict=True):
         count = pending.get((sign.cluster_id, beat.agent_id))
@@ -138,23 +142,25 @@ def _ask(statement: str, said: Sequence[Sign] | Sequence[Ask], columns: dict[str
 
 
 class Together(Generic[_Q, _A]):
-    """Answers single questions in batches: those that come while one batch is asked share the next."""
+    """Answers single questions in batches: those that come while others are asked share the next."""
 
     def __init__(self, answer_all: Callable[[Sequence[_Q]], list[_A | None]]) -> None:
         self._answer_all = answer_all
         self._waiting: list[tuple[_Q, asyncio.Future[_A | None]]] = []
-        self._work: asyncio.Task[None] | None = None
+        self._workers: set[asyncio.Task[None]] = set()
 
     async def ask(self, question: _Q) -> _A | None:
         """Return the answer; None also when the database cannot give it."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[_A | None] = loop.create_future()
         self._waiting.append((question, future))
-        if self._work is None or self._work.done():
-            self._work = loop.create_task(self._answer())
+        if len(self._workers) < BATCHES_UNDER_WAY:
+            worker = loop.create_task(self._work())
+            self._workers.add(worker)
+            worker.add_done_callback(self._workers.discard)
         return await future
 
-    async def _answer(self) -> None:
+    async def _work(self) -> None:
         while self._waiting:
             batch, self._waiting = self._waiting[:MOST_AT_ONCE], self._waiting[MOST_AT_ONCE:]
             try:

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-BENCHES = ("scan", "pages", "agent_scale")
+BENCHES = ("scan", "pages", "agent_scale", "agents")
 
 
 def main() -> int:

@@ -26,7 +26,7 @@ from spotopt.bench.scratch import scratch_stores
 from spotopt.management.embedded import free_port
 
 AGENTS = 2_000
-CONNECTIONS = 64
+CONNECTIONS = 400
 LOAD_PROCESSES = 2
 SECONDS = 5.0
 AIM = 0.7
