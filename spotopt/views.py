@@ -56,7 +56,10 @@ def agent_command(request: HttpRequest, cluster_id: UUID) -> HttpResponse:
     """Show, this once, the commands that install a cluster's agent."""
     cluster = agents.cluster_named(cluster_id)
     answer = installation.prepare_installation(
-        cluster=cluster, namespace="spot-optimizer", actor=actor_of(request)
+        cluster=cluster,
+        namespace="spot-optimizer",
+        actor=actor_of(request),
+        options=sorted(set(request.POST.getlist("options")) & installation.OPTIONS.keys()),
     )
     facts = {"section": "clusters", "cluster": cluster, "installation": answer}
     return render(request, "clusters/agent_command.html", facts)

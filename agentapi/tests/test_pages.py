@@ -59,3 +59,16 @@ def test_given_a_viewer_when_they_ask_for_keys_then_403_and_nothing_changes(
     assert answers == [403, 403, 403]
     with tenant(cluster.organization_id):
         assert APIKey.objects.filter(revoked_at__isnull=True).count() == 1
+
+
+def test_given_rights_that_were_chosen_when_the_command_is_made_then_it_grants_those_and_no_others(
+    cluster, browse
+):
+    chosen = {"options": ["workloads", "everything"]}
+
+    page = browse.post(f"/clusters/{cluster.pk}/agent/command", chosen).content.decode()
+
+    assert "workloadChanges: true" in page
+    assert "spotopt-agent-workloads" in page
+    assert "karpenter: true" not in page
+    assert "spotopt-sentry" not in page
