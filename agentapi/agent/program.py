@@ -74,13 +74,11 @@ class Agent:
             await health.start(self._settings.health_port)
         try:
             kube = self._kube = await insist(lambda: Kube.connect(self._settings), "the Kubernetes API")
-            lease = self._lease = await self._elect(kube)
-            enrolment = Enrolment(self._settings, self._backend, kube)
-            registered = await enrolment.register()
-            parts = self._parts = self._assemble(kube, enrolment, registered)
-            name = registered.cluster_name
-            logger.info("Agent %s of cluster %s is at work.", enrolment.identity.agent_id, name)
-            await self._work(parts, lease)
+            lease = await self._elect(kube)
+            async with asyncio.TaskGroup() as tasks:
+                if lease is not None:
+                    tasks.create_task(_hold(lease))
+                await self._lead(kube)
         finally:
             with suppress(TimeoutError):
                 await asyncio.wait_for(asyncio.shield(self._leave()), _FAREWELL_SECONDS)
@@ -96,6 +94,14 @@ class Agent:
         lease = self._lease = Lease(kube, self._settings.namespace, self._settings.replica)
         await lease.acquire()
         return lease
+
+    async def _lead(self, kube: Kube) -> None:
+        enrolment = Enrolment(self._settings, self._backend, kube)
+        registered = await enrolment.register()
+        parts = self._parts = self._assemble(kube, enrolment, registered)
+        agent_id, name = enrolment.identity.agent_id, registered.cluster_name
+        logger.info("Agent %s of cluster %s is at work.", agent_id, name)
+        await self._work(parts)
 
     def _assemble(self, kube: Kube, enrolment: Enrolment, registered: protocol.Registered) -> _Parts:
         settings, clock, backend = self._settings, self._clock, self._backend
@@ -125,7 +131,7 @@ class Agent:
         claims = Claims(backend, executor, journal, heart, push)
         return _Parts(view, collector, executor, outbox, heart, push, claims)
 
-    async def _work(self, parts: _Parts, lease: Lease | None) -> None:
+    async def _work(self, parts: _Parts) -> None:
         parts.executor.resume()
         beats = parts.heart.run(parts.view, parts.collector, parts.executor, self._settings.heartbeat_seconds)
         async with asyncio.TaskGroup() as tasks:
@@ -141,8 +147,6 @@ class Agent:
             tasks.create_task(beats)
             if self._settings.has_websocket:
                 tasks.create_task(parts.push.run())
-            if lease is not None:
-                tasks.create_task(_hold(lease))
 
     def _metrics(self) -> str:
         parts = self._parts
