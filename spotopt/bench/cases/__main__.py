@@ -50,14 +50,14 @@ class _Tally:
         case = generate(seed, number)
         outcome = play(case, twice=number % TWICE_EVERY == 0)
         self._cases += 1
-        self._saving += outcome.saves
+        self._saving += bool(outcome.plan.waves)
         self._unsafe += outcome.is_unsafe
         self._present.update(case.kinds)
         self._named.update(outcome.named)
         self.faults += [f"case {seed}/{number}: {fault}" for fault in outcome.faults]
         if number // len(kinds.ALL) % PROBE_EVERY == 0 and case.focus.name in case.kinds:
             self._probed[case.focus.name] += 1
-            self._binding[case.focus.name] += binds(case, case.focus.name)
+            self._binding[case.focus.name] += binds(case, case.focus.name, outcome.plan)
 
     def report(self, cpu_seconds: float) -> str:
         """Return the counts as text: for each kind how often it was present, named and binding."""

@@ -17,9 +17,12 @@ class Outcome:
     """Laws broken, as ``law: what``; empty when all hold."""
     named: frozenset[str]
     """Kinds of constraint that the plan's refusals name."""
-    saves: bool
-    is_unsafe: bool
-    """No plan was proposed because the checker took none."""
+    plan: PlanProposal
+
+    @property
+    def is_unsafe(self) -> bool:
+        """Tell whether no plan was proposed because the checker took none."""
+        return any(refusal.code == "plan_unsafe" for refusal in self.plan.refusals)
 
 
 def plan_of(inputs: Inputs) -> PlanProposal:
@@ -42,12 +45,12 @@ def play(case: Case, *, twice: bool) -> Outcome:
     faults += _unexplained(case, inputs, plan)
     codes = {refusal.code for refusal in plan.refusals}
     named = {trait.kind.name for trait in case.traits if trait.kind.codes & codes}
-    return Outcome(tuple(faults), frozenset(named), bool(plan.waves), "plan_unsafe" in codes)
+    return Outcome(tuple(faults), frozenset(named), plan)
 
 
-def binds(case: Case, kind: str) -> bool:
-    """Tell whether the plan would cost less, refuse less or take fewer waves without a kind of constraint."""
-    bound, free = plan_of(case.inputs()), plan_of(case.inputs(without=kind))
+def binds(case: Case, kind: str, bound: PlanProposal) -> bool:
+    """Tell whether a plan would cost less, refuse less or take fewer waves without a kind of constraint."""
+    free = plan_of(case.inputs(without=kind))
     is_cheaper = free.usd_per_hour_after < bound.usd_per_hour_after
     return is_cheaper or _blocked(free) < _blocked(bound) or len(free.waves) < len(bound.waves)
 
