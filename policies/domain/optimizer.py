@@ -28,6 +28,7 @@ from policies.domain.watch import Watch, unwatched
 
 _ATTEMPTS = (
     (Approach.GUIDED, 0.0),
+    (Approach.GUIDED, 0.02),
     (Approach.GUIDED, 0.05),
     (Approach.FRESH, 0.0),
     (Approach.SHRINK, 0.0),
@@ -37,7 +38,7 @@ _ATTEMPTS = (
     (Approach.FRESH, 0.20),
 )
 """Ways to look for a target: which nodes stay, and the share left free beyond the headroom."""
-_ATTEMPTS_WHEN_LARGE = ((Approach.GUIDED, 0.05), (Approach.FRESH, 0.05))
+_ATTEMPTS_WHEN_LARGE = ((Approach.FRESH, 0.02), (Approach.GUIDED, 0.05), (Approach.FRESH, 0.05))
 _LARGE_PODS = 4_000
 _SHARES = (0.15, 0.35, 1.0)
 """Largest shares of the movable pods that the targets along the frontier move."""
@@ -45,6 +46,10 @@ _EFFORT = 12
 """Plays of the whole cluster that the search spends for each of these shares."""
 _TOP_UPS = 2
 """How often a target is tried again with more purchases for pods that found no place."""
+_WORTH_SOLVING = 6
+"""From so many purchases on, targets whose purchases are solved for are tried as well."""
+_SPARE_PODS = (0.5, 1.5)
+"""Room for so many mean pods is left free on each node of these."""
 _SHORTENED = 2
 """How many drafts are tried again with fewer waves when none is valid as a whole."""
 
@@ -197,6 +202,7 @@ class _Search:
         yield from self._drafts_with_few_moves(movable, large=large)
         seen: set[Target] = set()
         attempts = _ATTEMPTS_WHEN_LARGE if large else _ATTEMPTS
+        purchases = 0
         for number, (approach, slack) in enumerate(attempts):
             self._watch("Searching for cheaper nodes", 0.1 + 0.8 * number / len(attempts))
             target = finder.find(approach, slack)
@@ -204,8 +210,12 @@ class _Search:
                 seen.add(target)
                 draft = self._topped_up(finder, target, slack, buys=approach is not Approach.SHRINK)
                 yield draft
+                purchases = max(purchases, len(target.purchases))
                 if large and not draft.migration.kept and self._worth_it(draft):
                     return
+        if purchases >= _WORTH_SOLVING and not large:
+            for spare_pods in _SPARE_PODS:
+                yield self._topped_up(finder, finder.solve(spare_pods), 0.0, buys=True)
 
     def _drafts_with_few_moves(self, movable: Sequence[int], *, large: bool) -> Iterator[Draft]:
         """Yield what deleting empty nodes leads to, and targets along the frontier of cost against moves."""

@@ -1,5 +1,6 @@
 """Packs classes of equal pods onto whole new nodes, the cheapest value for money first."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -143,6 +144,10 @@ def _fill(classes: PodClasses, left: IntArray, kinds: NodeKinds, order: IntArray
     slack = (kinds.full_rooms - kinds.rooms).T
     taken = np.zeros((len(left), room.shape[1]), np.int64)
     roomy = kinds.rooms.max(axis=0, initial=0)
+    rivals: dict[int, list[int]] = defaultdict(list)
+    for one, another in classes.conflicts:
+        rivals[one].append(another)
+        rivals[another].append(one)
     for index in order[left[order] > 0].tolist():
         request = classes.requests[index]
         fits = _fit(room, request)
@@ -150,6 +155,8 @@ def _fill(classes: PodClasses, left: IntArray, kinds: NodeKinds, order: IntArray
             fits = np.maximum(fits, np.minimum(_fit(room + slack, request), 1))
         np.minimum(fits, min(int(left[index]), int(classes.limits[index])), out=fits)
         fits *= classes.accepted[index]
+        for other in rivals[index]:
+            fits[taken[other] > 0] = 0
         if fits.any():
             room -= request[:, None] * fits
             taken[index] = fits

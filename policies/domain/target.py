@@ -8,7 +8,7 @@ from enum import StrEnum
 import numpy as np
 
 from policies.domain.demand import Demand, Lot
-from policies.domain.mix import Bought, Mixer
+from policies.domain.mix import Mixer
 from policies.domain.model import (
     HOSTNAME_KEY,
     RESOURCE_COUNT,
@@ -22,6 +22,7 @@ from policies.domain.model import (
 )
 from policies.domain.packing import Caps, NodeKinds, PodClasses, buy_nodes, fill_existing
 from policies.domain.policy import Rules
+from policies.domain.purchasing import Market, buy, pool_cap
 from policies.domain.relaxation import Columns, Relaxed, relax
 from policies.domain.selection import effective_prices
 from policies.domain.shapes import CapacityType, Offer, Workload
@@ -35,6 +36,8 @@ CROWDING = 8.0
 """Pods that few places accept get this many times the slack, because others crowd these places too."""
 _ARTIFICIAL_PRICE = 1000.0
 _USED = 0.5
+_POD_SLOTS = 2
+"""Position of the pod slots in a vector of resources."""
 
 
 class Approach(StrEnum):
@@ -89,7 +92,28 @@ class TargetFinder:
         self._bearable = self._bearable_offers()
 
     def find(self, approach: Approach, slack: float) -> Target:
-        """Return a target that leaves ``slack`` of each node free beyond the headroom."""
+        """Return a target, bought greedily, that leaves ``slack`` of each node free beyond the headroom."""
+        doomed, classes, left = self._leaving(approach, slack)
+        if approach is Approach.SHRINK:
+            return Target(doomed, ())
+        market = self._market(Target(doomed, ()), slack)
+        return Target(doomed, tuple(self._buy(self._wanted(classes, left, slack), market)))
+
+    def solve(self, spare_pods: float) -> Target:
+        """Return a guided target whose purchases are near the optimum, with room for so many pods spare.
+
+        The scheduler fills each node up to less than one pod: what is lost is a matter of nodes, not of
+        their size, so that spare room is counted in pods of mean size on each node.
+        """
+        doomed, classes, left = self._leaving(Approach.GUIDED, 0.0)
+        wanted, market = self._wanted(classes, left, 0.0), self._market(Target(doomed, ()), 0.0)
+        spare = spare_pods * (left @ wanted.requests) / max(1, int(left.sum()))
+        spare[_POD_SLOTS] = 0.0
+        rooms = np.maximum(market.rooms - spare.astype(np.int64), 0)
+        return Target(doomed, tuple(buy(wanted, replace(market, rooms=rooms), self._rules)))
+
+    def _leaving(self, approach: Approach, slack: float) -> tuple[tuple[int, ...], PodClasses, IntArray]:
+        """Return places to empty, classes of their pods and pending ones, and how many find no room."""
         stays = self._staying(approach, slack)
         doomed = np.array([index for index in self._movable if index not in stays], np.int64)
         loads = self._counts[:, doomed].sum(axis=1)
@@ -100,13 +124,7 @@ class TargetFinder:
         free = self._scaled(slack)[len(self._offers) :][remaining] - self._load_of(remaining)
         open_now = np.array([self._places[index].schedulable for index in remaining], bool)
         here = [mask[len(self._offers) :][remaining] & open_now for mask in classes.accepted]
-        left = fill_existing(classes, free, here)
-        bought = (
-            []
-            if approach is Approach.SHRINK
-            else self._buy(classes, left, Target(tuple(doomed.tolist()), ()), slack)
-        )
-        return Target(tuple(doomed.tolist()), tuple(kind for kind, _ in bought))
+        return tuple(doomed.tolist()), classes, fill_existing(classes, free, here)
 
     def _staying(self, approach: Approach, slack: float) -> frozenset[int]:
         """Return the movable places that the relaxation keeps."""
@@ -156,40 +174,53 @@ class TargetFinder:
         """Return the target with more purchases: for the pods of doomed places that found no room."""
         loads = self._counts[:, list(stuck)].sum(axis=1)
         classes = self._classes(loads, [i for i in range(len(self._places)) if i not in set(target.doomed)])
-        extra = self._buy(classes, classes.counts, target, slack)
-        return Target(target.doomed, (*target.purchases, *(kind for kind, _ in extra)))
+        extra = self._buy(self._wanted(classes, classes.counts, slack), self._market(target, slack))
+        return Target(target.doomed, (*target.purchases, *extra))
 
-    def _buy(self, classes: PodClasses, left: IntArray, so_far: Target, slack: float) -> list[Bought]:
-        """Buy nodes for the pods left over, within the share caps, with enough on-demand among them."""
+    def _market(self, so_far: Target, slack: float) -> Market:
+        """Return what may be bought beside the nodes that stay and those that are bought anyway."""
         offers = len(self._offers)
         gone = set(so_far.doomed)
         remaining = [index for index in range(len(self._places)) if index not in gone]
-        masks = [mask[:offers] & self._bearable for mask in classes.accepted]
-        classes = PodClasses(classes.requests, left, masks, classes.limits)
         pools: dict[tuple[str, str], int] = {}
         zones: dict[str, int] = {}
         keyed = [(p.instance_type, p.zone) for p in self._all]
         pool_of = np.array([pools.setdefault(key, len(pools)) for key in keyed])
         zone_of = np.array([zones.setdefault(key[1], len(zones)) for key in keyed])
-        rooms = self._scaled(slack)[:offers]
-        kinds = NodeKinds(self._prices, rooms, self._rooms[:offers], pool_of[:offers], zone_of[:offers])
         stay = np.array([*so_far.purchases, *(offers + index for index in remaining)], np.int64)
-        in_pool = np.bincount(pool_of[stay], minlength=len(pools))
-        caps = Caps(0, 0, in_pool, np.bincount(zone_of[stay], minlength=len(zones)))
-        classes = self._crowded(classes, slack)
-        relaxed = self._relaxed(classes, rooms)
-        values = relaxed.values
-        on_demand = sum(self._places[i].capacity_type is CapacityType.ON_DEMAND for i in remaining)
-        held = [self._offers[index] for index in so_far.purchases]
-        expected = len(stay) + max(1, int(1.2 * relaxed.used[:-1].sum()))
+        return Market(
+            offers=self._offers,
+            prices=self._prices,
+            rooms=self._scaled(slack)[:offers],
+            full_rooms=self._rooms[:offers],
+            pools=pool_of[:offers],
+            zones=zone_of[:offers],
+            standing_pools=np.bincount(pool_of[stay], minlength=len(pools)),
+            standing_zones=np.bincount(zone_of[stay], minlength=len(zones)),
+            on_demand_kept=sum(self._places[i].capacity_type is CapacityType.ON_DEMAND for i in remaining),
+            held=[self._offers[index] for index in so_far.purchases],
+        )
+
+    def _wanted(self, classes: PodClasses, left: IntArray, slack: float) -> PodClasses:
+        """Return the pods to buy nodes for, on offers that a cluster of this size can bear."""
+        masks = [mask[: len(self._offers)] & self._bearable for mask in classes.accepted]
+        return self._crowded(replace(classes, counts=left, accepted=masks), slack)
+
+    def _buy(self, classes: PodClasses, market: Market) -> list[int]:
+        """Buy nodes greedily, within the share caps, with enough on-demand among them."""
+        kinds = NodeKinds(market.prices, market.rooms, market.full_rooms, market.pools, market.zones)
+        caps = Caps(0, 0, market.standing_pools, market.standing_zones)
+        relaxed = self._relaxed(classes, market.rooms)
+        standing = int(market.standing_pools.sum())
+        expected = standing + max(1, int(1.2 * relaxed.used[:-1].sum()))
         while True:
-            current = self._caps_for(caps, expected, len(zones))
-            packing = buy_nodes(classes, left, values, kinds, current)
-            mixer = Mixer(self._offers, classes, kinds, current, self._rules, held)
-            bought = mixer.apply(packing.nodes, on_demand)
-            total = len(stay) + len(bought)
-            if self._pool_cap(total) >= current.per_pool:
-                return bought
+            current = self._caps_for(caps, expected, len(market.standing_zones))
+            packing = buy_nodes(classes, classes.counts, relaxed.values, kinds, current)
+            mixer = Mixer(self._offers, classes, kinds, current, self._rules, market.held)
+            bought = mixer.apply(packing.nodes, market.on_demand_kept)
+            total = standing + len(bought)
+            if pool_cap(total, self._rules) >= current.per_pool:
+                return [kind for kind, _ in bought]
             expected = total
 
     def _crowded(self, classes: PodClasses, slack: float) -> PodClasses:
@@ -203,12 +234,9 @@ class TargetFinder:
 
     def _caps_for(self, caps: Caps, expected: int, zone_count: int) -> Caps:
         current = caps.copy()
-        current.per_pool = self._pool_cap(expected)
+        current.per_pool = pool_cap(expected, self._rules)
         current.per_zone = -(-expected // max(1, zone_count)) + 1 if self._rules.az_spread else UNLIMITED
         return current
-
-    def _pool_cap(self, node_count: int) -> int:
-        return max(1, node_count * self._rules.pool_share_percent // 100)
 
     def _relaxed(self, classes: PodClasses, rooms: IntArray) -> Relaxed:
         columns = Columns(

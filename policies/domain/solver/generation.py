@@ -186,7 +186,7 @@ def single_patterns(model: Model) -> tuple[IntArray, IntArray]:
         kinds.append(kind)
         pods.append(np.zeros(len(model.counts), np.int64))
         pods[-1][shape] = int(fits[kind, shape])
-    return np.array(kinds, np.int64), np.array(pods, np.int64).reshape(len(kinds), -1)
+    return np.array(kinds, np.int64), np.array(pods, np.int64).reshape(-1, len(model.counts))
 
 
 def first_values(model: Model) -> FloatArray:

@@ -104,7 +104,9 @@ def reduce(problem: Problem) -> Model:
         skews=problem.skews[first],
         settled=settled[first],
         conflicts=_conflict_matrix(problem, groups),
-        rules=np.array([rule.coefficients[kinds] for rule in problem.rules]).reshape(-1, len(kinds)),
+        rules=np.array([rule.coefficients[kinds] for rule in problem.rules]).reshape(
+            len(problem.rules), len(kinds)
+        ),
         row_of=row_of,
         row_shape=row_shape,
         row_zone=row_zone,

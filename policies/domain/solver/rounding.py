@@ -1,6 +1,7 @@
 """From the linear program to whole nodes: round down, ask again for the rest, and so on."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,25 +11,27 @@ from policies.domain.solver.master import Master, Relaxed
 from policies.domain.solver.nodes import Node, pack, worth_of
 from policies.domain.solver.reduction import Model
 
-_ROUNDS = 6
-"""Rounds of column generation after each fixing."""
 _FIXED_SHARE = 0.25
 """Where nothing rounds down, this share of the nodes left is fixed at once."""
-_TAIL_NODES = 4.0
-_TAIL_REPLICAS = 16
 _TOLERANCE = 2e-3
 _USEFUL = 0.98
 """A pattern is used again while the pods left are worth this share of it."""
 
 
-def dive(
-    master: Master,
-    generator: Generator,
-    demand: IntArray,
-    *,
-    chance: np.random.Generator,
-    expired: Callable[[], bool],
-) -> tuple[list[Node], IntArray]:
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How to get to whole nodes."""
+
+    rounds: int
+    """Rounds of column generation after each fixing."""
+    few_nodes: float
+    """So few nodes are packed at random instead of by the linear program."""
+    packings: int
+    chance: np.random.Generator
+    expired: Callable[[], bool]
+
+
+def dive(master: Master, generator: Generator, demand: IntArray, plan: Plan) -> tuple[list[Node], IntArray]:
     """Return whole nodes for the demand (pods by row), and the pods that found none."""
     model = master.model
     left = demand.copy()
@@ -36,8 +39,10 @@ def dive(
     used = np.zeros(len(model.kinds), np.int64)
     master.restrict(left.astype(float), used)
     while left.any():
-        relaxed = generator.run(left.astype(float), _ROUNDS, _TOLERANCE, expired)
-        if relaxed.used.sum() <= _TAIL_NODES:
+        relaxed = master.solve()
+        if relaxed.used.sum() > plan.few_nodes:
+            relaxed = generator.run(left.astype(float), plan.rounds, _TOLERANCE, plan.expired)
+        if relaxed.used.sum() <= plan.few_nodes:
             break
         before = int(left.sum())
         for pattern, copies in _chosen(relaxed, master):
@@ -45,7 +50,7 @@ def dive(
             rows = model.to_rows(np.array([kind]), pods[None])[0]
             for _ in range(copies):
                 taken = np.minimum(rows, left)
-                if relaxed.values @ taken < _USEFUL * (relaxed.values @ rows):
+                if not taken.any() or relaxed.values @ taken < _USEFUL * (relaxed.values @ rows):
                     break
                 left -= taken
                 nodes.append((kind, _trimmed(model, kind, pods, taken)))
@@ -54,7 +59,7 @@ def dive(
             break
         master.restrict(left.astype(float), used)
     worth = worth_of(model, generator.centre.values, generator.attraction)
-    packings = pack(model, worth, np.repeat(left[None], _TAIL_REPLICAS, axis=0), used, chance)
+    packings = pack(model, worth, np.repeat(left[None], plan.packings, axis=0), used, plan.chance)
     _, tail, missing = min(packings, key=lambda packing: (int(packing[2].sum()), packing[0]))
     return nodes + tail, missing
 

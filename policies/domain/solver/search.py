@@ -30,7 +30,7 @@ def improve(
 ) -> list[Node]:
     """Return nodes for the same pods that cost no more."""
     kinds = np.array([kind for kind, _ in nodes], np.int64)
-    pods = np.array([pods for _, pods in nodes], np.int64).reshape(len(nodes), -1)
+    pods = np.array([pods for _, pods in nodes], np.int64).reshape(-1, len(model.counts))
     kinds = downsize(model, kinds, pods)
     for _ in range(rounds):
         losses = model.prices[kinds] - model.to_rows(kinds, pods) @ worth.values
@@ -58,8 +58,8 @@ def _round(
         _, fresh, missing = min(own, key=lambda packing: (int(packing[2].sum()), packing[0]))
         if missing.any():
             continue
-        fresh_pods = np.array([p for _, p in fresh])
-        fresh_kinds = downsize(model, np.array([k for k, _ in fresh]), fresh_pods)
+        fresh_pods = np.array([p for _, p in fresh], np.int64).reshape(-1, len(model.counts))
+        fresh_kinds = downsize(model, np.array([k for k, _ in fresh], np.int64), fresh_pods)
         change = model.rules[:, fresh_kinds].sum(axis=1) - model.rules[:, kinds[group]].sum(axis=1)
         kept_rules = ((change <= _LEAST) | (state + change <= uppers)).all()
         if kept_rules and model.prices[fresh_kinds].sum() < model.prices[kinds[group]].sum() - _LEAST:
@@ -91,7 +91,7 @@ def keep_rules(model: Model, nodes: Sequence[Node]) -> tuple[list[Node], list[st
     Each step exchanges the node whose kind brings the broken rules nearest for the least money.
     """
     kinds = np.array([kind for kind, _ in nodes], np.int64)
-    pods = np.array([pods for _, pods in nodes], np.int64).reshape(len(nodes), -1)
+    pods = np.array([pods for _, pods in nodes], np.int64).reshape(-1, len(model.counts))
     uppers = np.array([rule.upper for rule in model.problem.rules])
     if not len(uppers):
         return list(nodes), []

@@ -13,8 +13,11 @@ from policies.domain.solver.master import Master, Relaxed
 from policies.domain.solver.nodes import Node, worth_of
 from policies.domain.solver.problem import Answer, Binding, Infeasible, Problem, Unplaced
 from policies.domain.solver.reduction import Model, expand, reduce
-from policies.domain.solver.rounding import dive
+from policies.domain.solver.rounding import Plan, dive
 from policies.domain.solver.search import improve, keep_rules
+
+_DIVED_AGAIN = 60.0
+"""With so many nodes or more, one dive is as good as several."""
 
 Clock = Callable[[], float]
 """Seconds on any scale that only grows, such as ``time.perf_counter``."""
@@ -26,14 +29,22 @@ class Effort:
 
     seconds: float = 1.0
     """After this, no new pattern is sought and no node set repacked."""
-    rounds: int = 50
+    rounds: int = 60
     """Rounds of column generation for the whole problem."""
-    tolerance: float = 1e-3
+    tolerance: float = 5e-4
     """Relative distance of linear program and estimated bound that is near enough."""
-    searches: int = 8
+    fixing_rounds: int = 6
+    """Rounds of column generation whenever some nodes have been fixed."""
+    dives: int = 3
+    """Ways to whole nodes that are compared when these are few."""
+    few_nodes: float = 4.0
+    """So few nodes are not left to the linear program, but packed several times at random."""
+    packings: int = 16
+    """Random packings of the last few nodes."""
+    searches: int = 16
     """Rounds of local search on whole nodes."""
-    proof_seconds: float = 0.0
-    """Time for the proof of the bound; with 0, the bound is that of a single look."""
+    proof_seconds: float | None = None
+    """Time for the proof of the bound; 0 for a single look; without it the bound is 0."""
     proof_tolerance: float = 1e-3
 
 
@@ -65,13 +76,16 @@ class _Run:
         generator = Generator(model, master, self._chance)
         demand = np.minimum(model.row_most, np.ceil(_level(model) + 1e-6))
         generator.start(demand)
-        relaxed = generator.run(demand, self._effort.rounds, self._effort.tolerance, self._late)
+        relaxed = master.solve()
+        if relaxed.used.sum() > self._effort.few_nodes:
+            relaxed = generator.run(demand, self._effort.rounds, self._effort.tolerance, self._late)
         root = Master(model)
         nodes, missing = self._whole(master, generator, relaxed)
         found = self._elapsed()
         columns = expand(model, [(kind, pods, 1) for kind, pods in nodes])
         cost = float(sum(self._problem.prices[column.kind] * column.copies for column in columns))
-        bound = self._bound(root, generator, master, demand)
+        seconds = self._effort.proof_seconds
+        bound = 0.0 if seconds is None else self._bound(root, generator, master, demand, seconds)
         return Answer(
             columns=columns,
             cost=cost,
@@ -87,8 +101,16 @@ class _Run:
         model = self._model
         demand = cheapest_spread(model, relaxed.values, relaxed.demand).astype(np.int64)
         centre, attraction = generator.centre, generator.attraction.copy()
-        nodes, missing = dive(master, generator, demand, chance=self._chance, expired=self._late)
-        generator.centre, generator.attraction = centre, attraction
+        effort = self._effort
+        plan = Plan(effort.fixing_rounds, effort.few_nodes, effort.packings, self._chance, self._late)
+        dives = effort.dives if relaxed.used.sum() <= _DIVED_AGAIN else 1
+        found = []
+        for _ in range(dives):
+            found.append(dive(master, generator, demand, plan))
+            generator.centre, generator.attraction = centre, attraction.copy()
+            if self._late():
+                break
+        nodes, missing = min(found, key=lambda way: (int(way[1].sum()), self._cost(way[0])))
         nodes = self._allowed(nodes)
         self._note(nodes)
         worth = worth_of(model, centre.values, attraction)
@@ -104,17 +126,22 @@ class _Run:
             raise Infeasible(Binding.RULES, broken[0])
         return kept
 
-    def _bound(self, root: Master, generator: Generator, master: Master, demand: FloatArray) -> float:
+    def _bound(
+        self, root: Master, generator: Generator, master: Master, demand: FloatArray, seconds: float
+    ) -> float:
         """Return the proven bound, from a fresh program that has all patterns found so far."""
         root.add(master.kinds, master.pods)
         generator.master = root
-        deadline = self._clock() + self._effort.proof_seconds
+        deadline = self._clock() + seconds
         return certify(
             self._model, generator, demand, self._effort.proof_tolerance, lambda: self._clock() >= deadline
         )
 
     def _note(self, nodes: Sequence[Node]) -> None:
-        self._trail.append((self._elapsed(), float(sum(self._model.prices[kind] for kind, _ in nodes))))
+        self._trail.append((self._elapsed(), self._cost(nodes)))
+
+    def _cost(self, nodes: Sequence[Node]) -> float:
+        return float(sum(self._model.prices[kind] for kind, _ in nodes))
 
     def _late(self) -> bool:
         return self._elapsed() >= self._effort.seconds
