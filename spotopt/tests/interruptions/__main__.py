@@ -69,7 +69,7 @@ class Storm:
 
     def rebalance(self, count: int, seconds: float) -> None:
         """Signal rebalances for ``count`` nodes under a policy that answers them; count what is replaced."""
-        path = f"/clusters/{self.cluster['id']}/policy"
+        path = f"/policies/{self.cluster['id']}"
         self.road.api.patch(path, {"config": {"provisioning": {"on_rebalance": "replace"}}})
         launched = len(self._launched())
         for each in self._nodes()[:count]:
