@@ -68,8 +68,10 @@ class Acts:
         return {"changed": await self._nodes.cordon(target, command.action_id)}
 
     async def _uncordon(self, command: protocol.Command) -> Facts:
+        target = target_of(command.payload)
         try:
-            return {"changed": await self._nodes.uncordon(target_of(command.payload))}
+            changed = await self._nodes.uncordon(target)
+            return {"changed": changed, "kept_cordoned": await self._nodes.is_cordoned(target)}
         except Failed as error:
             if error.code != "node_gone":
                 raise

@@ -74,15 +74,20 @@ class Nodes:
         raise Failed("conflict", f"Node {target.name} keeps changing.")
 
     async def uncordon(self, target: Target) -> bool:
-        """Open the node again and drop our soft taint; tell whether there was anything to undo."""
+        """Undo what we did: our cordon and our soft taint; tell whether there was anything to undo.
+
+        A node that somebody else cordoned stays cordoned.
+        """
         for _ in range(_ATTEMPTS):
             node = await self.read(target)
             taints = [taint for taint in _taints(node) if not _is_soft(taint)]
-            closed = bool((node.get("spec") or {}).get("unschedulable"))
-            if not closed and len(taints) == len(_taints(node)) and not _cordoned_by(node):
+            is_ours = bool(_cordoned_by(node))
+            if not is_ours and len(taints) == len(_taints(node)):
                 return False
-            # the API server adds and removes the unschedulable taint by itself
-            change = {"unschedulable": None, "taints": [t for t in taints if not _is_cordon_taint(t)] or None}
+            change: Body = {"taints": taints or None}
+            if is_ours:  # the API server adds and removes the unschedulable taint by itself
+                open_taints = [taint for taint in taints if not _is_cordon_taint(taint)]
+                change = {"unschedulable": None, "taints": open_taints or None}
             if await self._try(target, node, change, {CORDONED_BY: None}):
                 return True
         raise Failed("conflict", f"Node {target.name} keeps changing.")
@@ -99,6 +104,10 @@ class Nodes:
             return False
         await self._kube.patch(_path(target), {"metadata": {"labels": changes}})
         return True
+
+    async def is_cordoned(self, target: Target) -> bool:
+        """Tell whether the node is closed to new pods, by whomever."""
+        return bool(((await self.read(target)).get("spec") or {}).get("unschedulable"))
 
     async def is_cordoned_by_us(self, target: Target) -> bool:
         """Tell whether the node is cordoned, and by a command of ours."""

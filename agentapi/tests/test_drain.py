@@ -215,6 +215,24 @@ async def test_given_a_node_when_steered_around_and_released_then_its_other_tain
         assert "unschedulable" not in world.node(target.name)["spec"]
 
 
+async def test_given_a_node_that_somebody_else_cordoned_when_released_then_only_our_taint_goes(tmp_path):
+    with fast_world(deployment("web", 1)) as world:
+        target = target_of(world, world.busiest())
+        with world.served.client() as admin:
+            patch = {"Content-Type": "application/merge-patch+json"}
+            admin.patch(f"/api/v1/nodes/{target.name}", json={"spec": {"unschedulable": True}}, headers=patch)
+
+        async with connected(world, tmp_path) as kube:
+            nodes = Nodes(kube)
+            await nodes.soft_cordon(target)
+            assert await nodes.cordon(target, "action-1") is False
+            assert await nodes.uncordon(target) is True
+            assert await nodes.uncordon(target) is False
+            assert await nodes.is_cordoned(target) is True
+
+        assert SOFT_TAINT not in world.node(target.name)["spec"].get("taints", [])
+
+
 async def test_z23_given_a_pod_of_a_protected_namespace_when_drained_then_only_without_choice_is_it_moved(
     tmp_path,
 ):

@@ -33,6 +33,9 @@ class Cleanup:
         self._open_targets = set(ours.filter(status__in=OPEN).values_list("target", flat=True))
         marks = ours.filter(kind__in=_MARKS).exclude(claimed_at=None)
         self._touched = set(marks.values_list("params__instance_id", flat=True))
+        kept = ours.filter(kind=Action.Kind.UNCORDON_NODE, result__kept_cordoned=True)
+        self._kept = set(kept.values_list("params__instance_id", flat=True))
+        """Nodes whose cordon the agent found to be somebody else's."""
         self._last_end = ours.aggregate(last=Max("finished_at"))["last"]
         self._begun = plan.updated_at if plan.status == Plan.Status.STOPPING else self._last_step_end()
 
@@ -74,7 +77,8 @@ class Cleanup:
         alive = Instance.objects.filter(cluster_id=self._plan.cluster_id, state__in=ALIVE)
         for row in alive.filter(instance_id__in=leaving).exclude(node_name=""):
             is_steered = any(taint.get("key") == SOFT_TAINT for taint in row.taints)
-            if is_steered or (row.is_cordoned and row.instance_id in self._touched):
+            is_closed = row.is_cordoned and row.instance_id in self._touched - self._kept
+            if is_steered or is_closed:
                 yield row
         for row in self._launched():
             if row.is_cordoned and row.instance_id in self._touched and self._has_work(row):

@@ -36,6 +36,7 @@ class Executor:
     def __init__(self, cluster, clock):
         self.cluster, self.clock = cluster, clock
         self.broken: dict[str, str] = {}
+        self.results: dict[str, dict[str, object]] = {}
         self.is_silent = False
         self.launched = 0
         self.most_disrupted = 0
@@ -67,7 +68,7 @@ class Executor:
             action_id=action.pk,
             claimed_by=action.claimed_by,
             succeeded=not code,
-            result={},
+            result=self.results.get(action.kind, {}),
             error_code=code,
             error_message=code,
         )
@@ -428,6 +429,25 @@ def test_given_a_node_that_a_person_cordoned_when_the_plan_is_stopped_then_it_st
     assert plan.status == Plan.Status.STOPPED
     assert Instance.objects.get(instance_id=mine).is_cordoned
     assert not Action.objects.filter(kind="uncordon_node").exists()
+
+
+def test_given_a_node_that_a_person_cordoned_before_its_drain_failed_when_tidied_then_it_is_left_to_them(
+    plan, executor, owner, monkeypatch
+):
+    theirs = plan.document["waves"][0]["removals"][0]["instance_id"]
+    Instance.objects.filter(instance_id=theirs).update(is_cordoned=True)
+    executor.broken = {"drain_node": "eviction_blocked"}
+    executor.results = {"uncordon_node": {"changed": False, "kept_cordoned": True}}
+    monkeypatch.setattr(executor, "_uncordon_node", lambda action: executor._node(action).update(taints=[]))
+    execution.approve_plan(plan_id=plan.pk, actor=owner)
+
+    _run(plan, executor)
+
+    assert plan.status in (Plan.Status.STOPPED, Plan.Status.COMPLETED)
+    assert "tidied" not in plan.stop_reason
+    assert Instance.objects.get(instance_id=theirs).is_cordoned
+    asked = Action.objects.filter(kind="uncordon_node", params__instance_id=theirs)
+    assert asked.count() == 1
 
 
 def test_given_a_pod_pending_since_before_when_the_plan_is_stopped_then_its_idle_node_goes_all_the_same(
