@@ -1,5 +1,6 @@
 """Proposes the cheapest safe way from a running cluster to a smaller bill."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -51,7 +52,7 @@ _WORTH_SOLVING = 6
 _SPARE_PODS = (0.5, 1.5)
 """Room for so many mean pods is left free on each node of these."""
 _SHORTENED = 2
-"""How many drafts are tried again with fewer waves when none is valid as a whole."""
+"""How many drafts that are not valid as a whole are tried again with fewer waves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +126,7 @@ class _Search:
         enough = max(2, -(-100 // max(1, rules.pool_share_percent)) // 2)
         self._buyable = worthwhile(self._allowed, prices, self._workloads, enough)
         self._places = [place_of_node(node) for node in self._snapshot.nodes]
+        self._numbers = {offer.pool: index for index, offer in enumerate(self._buyable)}
         self._pod_count = sum(sum(pods.values()) for pods in self._pods.values())
         self._exchange = SpotExchange(self._allowed, rules)
         self._row = {workload.id: index for index, workload in enumerate(self._workloads)}
@@ -134,15 +136,20 @@ class _Search:
         self._watch("Bounding the cost from below", 0.0)
         writer = self._writer(lower_bound(self._snapshot, self._allowed, self._refused, self._rules))
         common = [*refused_workloads(self._snapshot, self._rules), *self._pool_refusals]
-        drafts = sorted(self._drafts(), key=lambda draft: (draft.price_after, draft.pods_moved))
-        unsafe = False
-        for draft in self._with_shorter(drafts):
+        drafts = list(self._drafts())
+        queue = [draft for draft in drafts if self._worth_it(draft)]
+        failed = 0
+        while queue:
+            draft = min(queue, key=lambda draft: (draft.price_after, draft.pods_moved))
+            queue.remove(draft)
             self._watch("Checking the plan step by step", 0.9)
             proposal = writer.write(draft, common)
             if not check(snapshot=self._snapshot, proposal=proposal, offers=self._offers, rules=self._rules):
                 return proposal
-            unsafe = True
-        reasons = [*self._stay_reasons(drafts, unsafe=unsafe), *self._waiting_reasons()]
+            failed += 1
+            if failed <= _SHORTENED:
+                queue += self._shorter(draft)
+        reasons = [*self._stay_reasons(drafts, unsafe=failed > 0), *self._waiting_reasons()]
         return writer.write_empty([*common, *reasons])
 
     def along_frontier(self, shares: Sequence[float], effort: int) -> list[PlanProposal]:
@@ -172,17 +179,14 @@ class _Search:
             bound=bound,
         )
 
-    def _with_shorter(self, drafts: Sequence[Draft]) -> Iterator[Draft]:
-        """Yield the drafts worth proposing, then what is left of each when later waves are dropped."""
-        worthwhile_drafts = [draft for draft in drafts if self._worth_it(draft)]
-        yield from worthwhile_drafts
-        for draft in worthwhile_drafts[:_SHORTENED]:
-            steps = draft.migration.steps
-            for length in sorted({len(steps) * 3 // 4, len(steps) // 2, len(steps) // 4}, reverse=True):
-                doomed = tuple(drained.place for step in steps[:length] for drained in step.drained)
-                shorter = self._draft(Target(doomed, draft.purchases))
-                if self._worth_it(shorter):
-                    yield shorter
+    def _shorter(self, draft: Draft) -> Iterator[Draft]:
+        """Yield what is left of a draft when later waves are dropped, if that is worth proposing."""
+        steps = draft.migration.steps
+        for length in sorted({len(steps) * 3 // 4, len(steps) // 2, len(steps) // 4}, reverse=True):
+            doomed = tuple(drained.place for step in steps[:length] for drained in step.drained)
+            shorter = self._draft(Target(doomed, draft.purchases))
+            if self._worth_it(shorter):
+                yield shorter
 
     def _drafts(self) -> Iterator[Draft]:
         """Yield what each attempt leads to."""
@@ -260,12 +264,46 @@ class _Search:
     def _mixed_draft(self, target: Target) -> Draft:
         """Play the way to the target on a board, with on-demand nodes first where the mix needs them."""
         draft = self._play(target, on_demand_first=False)
+        if crowded := self._crowded(draft):
+            draft = self._play(self._diversified(draft, crowded), on_demand_first=False)
+            target = Target(target.doomed, draft.purchases)
         gone = {drained.place for drained in draft.drained}
         kept = [place for index, place in enumerate(self._places) if index not in gone]
         on_demand = sum(place.capacity_type is CapacityType.ON_DEMAND for place in kept)
         if mix_holds([draft.bought[place] for place in draft.launched], on_demand, self._rules):
             return draft
         return self._play(target, on_demand_first=True)
+
+    def _crowded(self, draft: Draft) -> list[int]:
+        """Return launched places beyond what their pools may hold, in order of launching."""
+        gone = {drained.place for drained in draft.drained}
+        stay = [(place.instance_type, place.zone) for i, place in enumerate(self._places) if i not in gone]
+        pools = Counter(stay)
+        most = max(1, (len(stay) + len(draft.launched)) * self._rules.pool_share_percent // 100)
+        crowded = []
+        for place in draft.launched:
+            pool = (draft.bought[place].instance_type, draft.bought[place].zone)
+            pools[pool] += 1
+            if pools[pool] > most:
+                crowded.append(place)
+        return crowded
+
+    def _diversified(self, draft: Draft, crowded: Sequence[int]) -> Target:
+        """Return the target with nodes of at least equal size from unused pools in place of the crowded."""
+        used = {draft.bought[place].pool for place in draft.launched}
+        spare = [i for i, offer in enumerate(self._buyable) if offer.pool not in used]
+        chosen = {place: self._numbers[offer.pool] for place, offer in draft.bought.items()}
+        for place in crowded:
+            old = draft.bought[place]
+            alike = [
+                i
+                for i in spare
+                if self._buyable[i].capacity_type is old.capacity_type
+                and old.allocatable.fits_in(self._buyable[i].allocatable)
+            ]
+            if alike:
+                chosen[place] = min(alike, key=lambda i: self._buyable[i].usd_per_hour)
+        return Target(tuple(drained.place for drained in draft.drained), tuple(chosen.values()))
 
     def _play(self, target: Target, *, on_demand_first: bool) -> Draft:
         bought = [self._buyable[index] for index in target.purchases]
