@@ -38,6 +38,7 @@ class Scene:
     market: Market
     workloads: Sequence[Workload]
     traces: Sequence[Trace]
+    seconds: float = WEEK_SECONDS
 
 
 def contenders(scene: Scene) -> tuple[Contender, ...]:
@@ -68,20 +69,21 @@ def frontier(scene: Scene, restart_hours: Sequence[float]) -> tuple[Contender, .
     return tuple(Contender(f"{hours:g}", AT_NOTICE, ours(hours)) for hours in restart_hours)
 
 
-def live(scene: Scene, contender: Contender, seed: int, seconds: float = WEEK_SECONDS) -> Result:
-    """Return the records of one week under a mapping; the same seed gives every contender the same world."""
+def live(scene: Scene, contender: Contender, seed: int) -> Result:
+    """Return the records of the time under a mapping; the same seed gives every contender the same world."""
     mapping = deal(len(scene.market.cells), scene.traces, seed)
     world = World(
         pools=scene.market.pools,
         workloads=scene.workloads,
         outages=[
-            trace.window(start, seconds) for trace, start in zip(scene.traces, mapping.starts, strict=True)
+            trace.window(start, scene.seconds)
+            for trace, start in zip(scene.traces, mapping.starts, strict=True)
         ],
         trace_of_cell=mapping.trace_of_cell,
         policy=contender.make(),
         terms=Terms(seed, NOTICE_SECONDS if contender.reacts == AT_NOTICE else 0.0),
     )
-    return result_of(world.run(seconds))
+    return result_of(world.run(scene.seconds))
 
 
 @dataclass(frozen=True, slots=True)
