@@ -10,6 +10,8 @@ from agentapi.protocol import Constraints, PodTerm
 
 Body = Mapping[str, Any]
 HOSTNAME = "kubernetes.io/hostname"
+MOST_NEIGHBOURS = 200
+"""Workloads that one rule of affinity or spread may mean; wider ones would swell every report."""
 _HARD = "requiredDuringSchedulingIgnoredDuringExecution"
 
 
@@ -133,8 +135,8 @@ class Neighbourhood:
             for rule, matched in zip(constraints.spread, counted, strict=True)
         ]
         unmodelled = {*constraints.unmodelled, *member.ties.unmodelled, *bonds.unmodelled}
-        unmodelled |= {"daemon_affinity"} if self._has_daemon(affinity.values()) else set()
-        unmodelled |= {"daemon_spread"} if self._has_daemon(counted) else set()
+        unmodelled |= {f"{why}_affinity" for why in self._strangers(affinity.values())}
+        unmodelled |= {f"{why}_spread" for why in self._strangers(counted)}
         return replace(
             constraints,
             spread=tuple(spread),
@@ -155,8 +157,13 @@ class Neighbourhood:
         matched = [self._matches(member, term) for term in member.ties.affinity]
         return {term.topology_key: set.intersection(*matched) for term in member.ties.affinity}
 
-    def _has_daemon(self, found: Iterable[set[int]]) -> bool:
-        return any(self._members[index].is_daemon for matched in found for index in matched)
+    def _strangers(self, found: Iterable[set[int]]) -> Iterator[str]:
+        """Yield why a rule about what was found cannot be planned with."""
+        for matched in found:
+            if len(matched) > MOST_NEIGHBOURS:
+                yield "wide"
+            if any(self._members[index].is_daemon for index in matched):
+                yield "daemon"
 
     def _keep_apart(self, index: int, key: str, matched: set[int], because: str) -> None:
         member, bonds = self._members[index], self._bonds[index]
@@ -198,4 +205,5 @@ class Neighbourhood:
         return min(found, key=len) if found else self._by_namespace.get(namespace, [])
 
     def _keys(self, indexes: set[int]) -> tuple[str, ...]:
-        return tuple(sorted(self._members[index].key for index in indexes))
+        """Return the workloads' keys; too many to plan with are not told."""
+        return tuple(sorted(self._members[i].key for i in indexes)) if len(indexes) <= MOST_NEIGHBOURS else ()

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from agentapi.agent.neighbours import HOSTNAME, Member, Neighbourhood, ties_of
+from agentapi.agent.neighbours import HOSTNAME, MOST_NEIGHBOURS, Member, Neighbourhood, ties_of
 from agentapi.agent.shapes import constraints_of
 from agentapi.protocol import Constraints, PodTerm, Spread
 
@@ -142,3 +142,13 @@ def test_given_a_port_of_the_node_when_resolved_then_users_of_it_are_kept_apart(
 
 def test_given_a_port_that_a_daemon_set_holds_when_resolved_then_it_is_unmodelled() -> None:
     assert found(port(9000), logs=port(9000)).unmodelled == ("daemon_host_port",)
+
+
+def test_given_a_selector_that_means_hundreds_of_workloads_when_resolved_then_it_is_unmodelled() -> None:
+    crowd = {f"w{number}": {} for number in range(MOST_NEIGHBOURS + 1)}
+    backs = {"labelSelector": {"matchLabels": {"tier": "back"}}}
+
+    constraints = found(near({"topologyKey": ZONE, **backs}), logs={}, **crowd)
+
+    assert constraints.pod_affinity == (PodTerm(ZONE, ()),)
+    assert constraints.unmodelled == ("daemon_affinity", "wide_affinity")
