@@ -2,7 +2,15 @@
 
 from django.contrib import admin
 
-from policies.models import ClusterPolicy, NodeTemplate, OptimizationJob, Plan, PlanStep, PolicyRevision
+from policies.models import (
+    ClusterPolicy,
+    NodeTemplate,
+    OptimizationJob,
+    Plan,
+    PlanStep,
+    PolicyRevision,
+    WhatIf,
+)
 from spotopt.core.admin import MicroscopeAdmin
 
 
@@ -41,6 +49,16 @@ class OptimizationJobAdmin(MicroscopeAdmin):
 
     list_display = ["created_at", "organization", "cluster", "trigger", "status", "phase", "error_message"]
     list_filter = ["status", "trigger"]
+    list_select_related = ["organization", "cluster"]
+    ordering = ["-created_at"]
+
+
+@admin.register(WhatIf)
+class WhatIfAdmin(MicroscopeAdmin):
+    """Clusters under other rules and prices."""
+
+    list_display = ["created_at", "organization", "cluster", "status", "phase", "error_message"]
+    list_filter = ["status"]
     list_select_related = ["organization", "cluster"]
     ordering = ["-created_at"]
 
