@@ -60,6 +60,11 @@ class WaitingRoom:
         self._by_key: dict[UUID, set[Bell]] = {}
         self._beat: asyncio.Task[None] | None = None
 
+    @property
+    def is_anybody_waiting(self) -> bool:
+        """Tell whether a request hangs in the room."""
+        return bool(self._by_cluster)
+
     async def wait(self, cluster_id: UUID, key_id: UUID, seconds: float) -> Woken:
         """Return as soon as an action waits for the cluster's agent, or its key stops, or time is over."""
         loop = asyncio.get_running_loop()

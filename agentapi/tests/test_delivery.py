@@ -225,6 +225,12 @@ async def poll(cluster, token, wait_seconds=10, **document):
     )
 
 
+async def until_it_waits():
+    """Return once the request hangs: before that it still looks for work itself."""
+    while not waiting.waiting_room().is_anybody_waiting:
+        await asyncio.sleep(0.02)
+
+
 waits = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.asyncio,
@@ -243,7 +249,7 @@ async def test_given_a_waiting_agent_when_an_action_is_requested_then_it_gets_it
     cluster, agent, make_action
 ):
     polling = asyncio.ensure_future(poll(cluster, agent))
-    await asyncio.sleep(0.5)
+    await until_it_waits()
     assert not polling.done()
 
     asked_at = time.monotonic()
@@ -287,7 +293,7 @@ async def test_given_a_waiting_agent_when_its_key_is_revoked_then_it_gets_nothin
     cluster, agent, make_action
 ):
     polling = asyncio.ensure_future(poll(cluster, agent))
-    await asyncio.sleep(0.5)
+    await until_it_waits()
 
     def revoke_and_request():
         APIKey.unscoped.update(revoked_at=utcnow())
@@ -308,7 +314,7 @@ async def test_z08_given_a_waiting_agent_when_its_key_is_revoked_then_it_hears_s
     cluster, agent
 ):
     polling = asyncio.ensure_future(poll(cluster, agent, wait_seconds=30))
-    await asyncio.sleep(0.5)
+    await until_it_waits()
 
     await waiting.in_database(APIKey.unscoped.update, revoked_at=utcnow())
     answer = await asyncio.wait_for(polling, 5)
