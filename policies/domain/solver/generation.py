@@ -35,6 +35,9 @@ _ATTRACTIVE = 0.9
 """A kind is filled in each round if its best filling was lately worth this share of its price."""
 _FADING = 0.99
 _FULL_EVERY = 8
+"""In each eighth round, kinds that were not attractive lately are filled too."""
+_FULL = 300
+"""Most kinds that are filled then."""
 _IMPROVING = 1e-5
 _ROUNDING = 1e-6
 
@@ -95,7 +98,10 @@ class Generator:
     def _candidates(self) -> IntArray:
         """Return the kinds to fill in this round, with repetitions."""
         if self._round <= 1 or self._round % _FULL_EVERY == 0:
-            return np.repeat(np.arange(len(self.model.kinds)), 2)
+            kinds = np.arange(len(self.model.kinds))
+            if self._round > 1 and len(kinds) > _FULL:
+                kinds = np.sort(self._chance.choice(kinds, _FULL, replace=False))
+            return np.repeat(kinds, 2)
         return np.repeat(np.flatnonzero(self.attraction > _ATTRACTIVE), _VARIANTS)
 
     def _price(self, kinds: IntArray, duals: Duals, demand: FloatArray, outer: Duals | None = None) -> int:

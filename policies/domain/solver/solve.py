@@ -103,15 +103,18 @@ class _Run:
         centre, attraction = generator.centre, generator.attraction.copy()
         effort = self._effort
         plan = Plan(effort.fixing_rounds, effort.few_nodes, effort.packings, self._chance, self._late)
-        dives = effort.dives if relaxed.used.sum() <= _DIVED_AGAIN else 1
-        found = []
-        for _ in range(dives):
-            found.append(dive(master, generator, demand, plan))
+        several = relaxed.used.sum() <= _DIVED_AGAIN or len(model.rules) > 0
+        ways: list[tuple[list[Node], IntArray, list[str]]] = []
+        for _ in range(effort.dives if several else 1):
+            nodes, missing = dive(master, generator, demand, plan)
+            kept, broken = keep_rules(model, nodes)
+            ways.append((kept, missing, broken))
             generator.centre, generator.attraction = centre, attraction.copy()
             if self._late():
                 break
-        nodes, missing = min(found, key=lambda way: (int(way[1].sum()), self._cost(way[0])))
-        nodes = self._allowed(nodes)
+        nodes, missing, broken = min(ways, key=lambda w: (len(w[2]), int(w[1].sum()), self._cost(w[0])))
+        if broken:
+            raise Infeasible(Binding.RULES, broken[0])
         self._note(nodes)
         worth = worth_of(model, centre.values, attraction)
         nodes = improve(
@@ -119,12 +122,6 @@ class _Run:
         )
         self._note(nodes)
         return nodes, missing
-
-    def _allowed(self, nodes: Sequence[Node]) -> list[Node]:
-        kept, broken = keep_rules(self._model, nodes)
-        if broken:
-            raise Infeasible(Binding.RULES, broken[0])
-        return kept
 
     def _bound(
         self, root: Master, generator: Generator, master: Master, demand: FloatArray, seconds: float
