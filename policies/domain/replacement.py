@@ -1,5 +1,6 @@
 """Which node takes the place of one that AWS takes back: safe first, cheap second, never many alike."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ RISK_WEIGHT = 2.0
 """What a certain interruption within a day adds to a pool's price here: a second loss soon costs most."""
 CROWD_WEIGHT = 2.0
 """What a pool's share of the replacements adds to its price, so that one pool never takes many of them."""
+LARGEST_SHARE = 0.25
+"""Of the replacements chosen together, at most this share comes from one pool while others have room."""
 TYPE_WEIGHT = 0.5
 """What a type's share of the replacements adds: AWS often runs short of a type in several zones at once."""
 
@@ -107,7 +110,9 @@ class _Market:
         return max(self._rules.pool_share_percent / 100, 1 / self._size)
 
     def _has_room(self, offer: Offer) -> bool:
-        return self._pools[offer.instance_type, offer.zone] + 1 <= self._limit * self._size
+        pool = (offer.instance_type, offer.zone)
+        is_spread = self._taken[pool] < max(1, math.ceil(LARGEST_SHARE * self._lost))
+        return is_spread and self._pools[pool] + 1 <= self._limit * self._size
 
     def _charge(self, priced: tuple[Offer, float]) -> tuple[float, str]:
         offer, usd = priced
