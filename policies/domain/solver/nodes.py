@@ -135,11 +135,11 @@ def _options(model: Model, worth: Worth, state: _Replicas, growing: IntArray) ->
     return chosen[promising], owner[promising]
 
 
-def downsize(model: Model, kinds: IntArray, pods: IntArray) -> IntArray:
+def downsize(model: Model, kinds: IntArray, pods: IntArray, *, within_rules: bool = True) -> IntArray:
     """Return for each node the cheapest kind that holds its pods, as long as rules on nodes allow."""
     answer = kinds.copy()
     able = replaceable(model, kinds, pods)
-    for rule in model.rules:
+    for rule in model.rules if within_rules else ():
         able &= rule[None, :] <= rule[kinds][:, None]
     best = np.where(able, model.prices, np.inf).argmin(axis=1)
     cheaper = model.prices[best] < model.prices[kinds] - 1e-12

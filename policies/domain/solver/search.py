@@ -1,10 +1,12 @@
 """Local search on whole nodes: take some out, pack their pods again, keep what is cheaper."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from policies.domain.model import BoolArray, FloatArray, IntArray
+from policies.domain.solver.duality import charged_prices
 from policies.domain.solver.nodes import Node, Worth, downsize, pack, replaceable
 from policies.domain.solver.reduction import Model
 
@@ -15,6 +17,8 @@ _SLACK = 1e-9
 _FEWEST = 2
 _ENOUGH = 2e-3
 """No search when the nodes cost this little more than their pods are worth, as a share."""
+_RULED = 4
+"""Where rules bind, the search is this many times longer."""
 _GROUPS = 6
 """Groups of nodes that are repacked side by side."""
 
@@ -24,20 +28,29 @@ def improve(
     worth: Worth,
     nodes: Sequence[Node],
     *,
+    multipliers: FloatArray,
     rounds: int,
     chance: np.random.Generator,
     expired: Callable[[], bool],
 ) -> list[Node]:
-    """Return nodes for the same pods that cost no more."""
+    """Return nodes for the same pods that keep the rules and cost no more.
+
+    Nodes are judged by their price and what the rules charge for them (``multipliers``): the price alone
+    would never leave a pool that has its full share.
+    """
     kinds = np.array([kind for kind, _ in nodes], np.int64)
-    pods = np.array([pods for _, pods in nodes], np.int64).reshape(-1, len(model.counts))
+    pods = np.array([pods for _, pods in nodes], np.int64).reshape(len(nodes), -1)
     kinds = downsize(model, kinds, pods)
-    for _ in range(rounds):
-        losses = model.prices[kinds] - model.to_rows(kinds, pods) @ worth.values
+    charged = replace(model, prices=charged_prices(model, multipliers))
+    best = kinds, pods
+    for _ in range(rounds * (_RULED if multipliers.any() else 1)):
+        losses = charged.prices[kinds] - model.to_rows(kinds, pods) @ worth.values
         if expired() or len(kinds) < _FEWEST or losses.sum() <= _ENOUGH * model.prices[kinds].sum():
             break
-        kinds, pods = _round(model, worth, kinds, pods, chance)
-    return list(zip(kinds.tolist(), pods, strict=True))
+        kinds, pods = _round(charged, worth, kinds, pods, chance)
+        if model.prices[kinds].sum() < model.prices[best[0]].sum():
+            best = kinds, pods
+    return list(zip(best[0].tolist(), best[1], strict=True))
 
 
 def _round(
@@ -47,9 +60,9 @@ def _round(
     losses = np.maximum(model.prices[kinds] - rows @ worth.values, 1e-6 * model.prices[kinds])
     groups = _groups(losses, chance)
     left = np.array([rows[group].sum(axis=0) for group in groups])
-    used = np.zeros(len(model.kinds), np.int64)
+    used = np.bincount(kinds, minlength=len(model.kinds))
     packings = pack(model, worth, np.repeat(left, _REPLICAS, axis=0), used, chance)
-    state = model.rules @ np.bincount(kinds, minlength=len(model.kinds))
+    state = model.rules @ used
     uppers = np.array([rule.upper for rule in model.problem.rules])
     gone: list[int] = []
     new_kinds, new_pods = [], []
@@ -58,12 +71,15 @@ def _round(
         _, fresh, missing = min(own, key=lambda packing: (int(packing[2].sum()), packing[0]))
         if missing.any():
             continue
-        fresh_pods = np.array([p for _, p in fresh], np.int64).reshape(-1, len(model.counts))
-        fresh_kinds = downsize(model, np.array([k for k, _ in fresh], np.int64), fresh_pods)
+        fresh_pods = np.array([p for _, p in fresh], np.int64).reshape(len(fresh), -1)
+        fresh_kinds = np.array([k for k, _ in fresh], np.int64)
+        fresh_kinds = downsize(model, fresh_kinds, fresh_pods, within_rules=False)
         change = model.rules[:, fresh_kinds].sum(axis=1) - model.rules[:, kinds[group]].sum(axis=1)
         kept_rules = ((change <= _LEAST) | (state + change <= uppers)).all()
+        taken = used + np.bincount(fresh_kinds, minlength=len(model.kinds))
+        kept_rules &= (taken <= np.maximum(model.limits, used)).all()
         if kept_rules and model.prices[fresh_kinds].sum() < model.prices[kinds[group]].sum() - _LEAST:
-            state = state + change
+            state, used = state + change, taken
             gone.extend(group.tolist())
             new_kinds.append(fresh_kinds)
             new_pods.append(fresh_pods)

@@ -118,7 +118,13 @@ class _Run:
         self._note(nodes)
         worth = worth_of(model, centre.values, attraction)
         nodes = improve(
-            model, worth, nodes, rounds=self._effort.searches, chance=self._chance, expired=self._late
+            model,
+            worth,
+            nodes,
+            multipliers=centre.multipliers,
+            rounds=self._effort.searches,
+            chance=self._chance,
+            expired=self._late,
         )
         self._note(nodes)
         return nodes, missing
