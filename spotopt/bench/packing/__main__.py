@@ -10,7 +10,7 @@ from pathlib import Path
 
 from policies.domain.solver.problem import Answer
 from policies.domain.solver.solve import Effort, solve
-from spotopt.bench.packing import diversity
+from spotopt.bench.packing import diversity, migration
 from spotopt.bench.packing.data import DATA_VARIABLE, Case, data_directory, load_case
 from spotopt.bench.packing.first_fit import first_fit_decreasing
 from spotopt.bench.packing.recount import faults
@@ -67,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         missed += _against_peer(data, effort, references)
         missed += _together(data, effort)
         missed += diversity.report(data, effort)
+        missed += migration.report(data)
     sys.stdout.write(f"\nShort of the aim: {'; '.join(missed)}\n" if missed else "\nAll aims met.\n")
     return 1 if missed else 0
 
