@@ -39,7 +39,7 @@ class Effort:
     """Ways to whole nodes that are compared when these are few."""
     few_nodes: float = 4.0
     """So few nodes are not left to the linear program, but packed several times at random."""
-    packings: int = 16
+    packings: int = 32
     """Random packings of the last few nodes."""
     searches: int = 16
     """Rounds of local search on whole nodes."""
@@ -76,9 +76,7 @@ class _Run:
         generator = Generator(model, master, self._chance)
         demand = np.minimum(model.row_most, np.ceil(_level(model) + 1e-6))
         generator.start(demand)
-        relaxed = master.solve()
-        if relaxed.used.sum() > self._effort.few_nodes:
-            relaxed = generator.run(demand, self._effort.rounds, self._effort.tolerance, self._late)
+        relaxed = generator.run(demand, self._effort.rounds, self._effort.tolerance, self._late)
         root = Master(model)
         nodes, missing = self._whole(master, generator, relaxed)
         found = self._elapsed()
