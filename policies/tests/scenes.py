@@ -34,6 +34,7 @@ LENIENT: Mapping[str, Any] = {
     "max_disrupted_percent": 50,
     "max_risk": 1.0,
     "min_saving_percent": 0,
+    "min_saving_per_disruption": 0.0,
     "pool_share_percent": 100,
     "spot_percentage": 100,
 }

@@ -98,3 +98,13 @@ def test_given_pods_that_a_taint_keeps_out_when_planned_then_free_room_behind_it
 
     assert bought(scene) == {}
     assert bought(replace(scene, subject=replace(scene.subject, tolerations=()))) == {key(CHEAP_A): 1}
+
+
+def test_given_two_that_may_not_share_a_node_when_planned_then_two_small_nodes_beat_one_large() -> None:
+    large = pool("m5.2xlarge", usd_per_hour=Decimal("0.06"))
+    rival = replace(
+        subject(1, 3000, pod_anti_affinity=(PodTerm(HOST, ("subject",)),)), id="rival", name="rival"
+    )
+    scene = Scene(subject(1, 3000), (CHEAP_A, large), others=(rival,), on_others={("rival", LEAVING): 1})
+
+    assert bought(scene) == {key(CHEAP_A): 2}

@@ -205,6 +205,8 @@ OF_RULES = _PINNING_RULES + _kinds(
     ("pace", _one_of("max_disrupted_percent", 5, 10), ""),
     ("max_risk", _fixed(max_risk=0.07), "pool_risk"),
     ("min_saving", _one_of("min_saving_percent", 10, 30), "saving_too_small"),
+    ("disruption_gate", _one_of("min_saving_per_disruption", 0.5, 1.0), "disrupts_too_much"),
+    ("spot_to_spot", _one_of("spot_to_spot_saving_percent", 20, 60), "spot_to_spot"),
     ("namespace_off_spot", _fixed(spot_affinity={"shop": "none"}), "capacity_type"),
 )
 

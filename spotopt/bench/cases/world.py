@@ -127,6 +127,6 @@ def rules() -> Rules:
         pool_share_percent=100,
         max_disrupted_percent=40,
         max_risk=1.0,
-        min_saving_percent=0,
-        min_saving_usd_per_hour=Decimal(0),
-    )
+        spot_to_spot_pools=1,
+        spot_to_spot_saving_percent=0,
+    ).without_thresholds()
