@@ -13,13 +13,16 @@ from spotopt.core.live import announce
 
 BUDGET = timedelta(seconds=60)
 """How long the pricing of one plan may keep a worker, by the wall."""
+GIVES_WAY_AFTER = timedelta(seconds=10)
+"""A run that somebody's cluster has waited for this long goes before the prices of another's constraints."""
 _WITHDRAWN = (Plan.Status.SUPERSEDED, Plan.Status.REJECTED, Plan.Status.EXPIRED)
 
 
 def explain_plan(*, plan: Plan, scene: Scene) -> None:
     """Store what the cluster would cost without each constraint, from what the plan itself was made from.
 
-    It ends early when time is up, when nobody wants the plan any more, and when the cluster's next run waits.
+    It ends early when time is up, when nobody wants the plan any more, and when the cluster's next run or, for
+    a while, anybody else's waits.
     """
     ends_at = monotonic() + BUDGET.total_seconds()
 
@@ -42,7 +45,12 @@ def explain_plan(*, plan: Plan, scene: Scene) -> None:
 def _is_wanted(plan: Plan) -> bool:
     stands = Plan.objects.filter(pk=plan.pk, quoted_at=plan.quoted_at).exclude(status__in=_WITHDRAWN)
     waits = OptimizationJob.objects.filter(cluster_id=plan.cluster_id, status__in=UNFINISHED)
-    return stands.exists() and not waits.exists()
+    return stands.exists() and not waits.exists() and not _holds_up_others()
+
+
+def _holds_up_others() -> bool:
+    queued = OptimizationJob.unscoped.filter(status=OptimizationJob.Status.QUEUED)
+    return queued.filter(created_at__lt=utcnow() - GIVES_WAY_AFTER).exists()
 
 
 def _keep(plan: Plan, status: str, prices: list[ConstraintPrice], candidates: int) -> None:

@@ -18,11 +18,13 @@ from clusters.tests.factories import (
 )
 from policies.models import ClusterPolicy, OptimizationJob, Plan
 from policies.services import execution, jobs, planning
+from policies.services.explaining import GIVES_WAY_AFTER
 from policies.services.policies import default_policy_for
 from policies.tests.factories import JobFactory, PlanFactory, StepFactory
 from spotopt.core.actor import Actor
 from spotopt.core.clock import utcnow
 from spotopt.core.errors import Conflict, Forbidden, GuardrailViolated, NotFound, TooManyRequests
+from spotopt.core.tenancy import tenant
 
 Status = OptimizationJob.Status
 
@@ -329,6 +331,19 @@ def test_given_a_plan_that_was_rejected_meanwhile_when_it_is_explained_then_that
     assert plan.constraint_prices == {
         "status": "ended", "at": plan.constraint_prices["at"], "tried": 0, "candidates": 0, "prices": [],
     }  # fmt: skip
+
+
+def test_given_another_organization_s_run_that_waits_when_a_plan_is_explained_then_it_gives_way(
+    cluster, owner, prices, rival
+):
+    Workload.objects.update(constraints={"do_not_disrupt": True})
+    with tenant(rival.pk), time_machine.travel(utcnow() - 2 * GIVES_WAY_AFTER):
+        JobFactory(status=Status.QUEUED)
+
+    plan = _plan_of(_ask(cluster, owner))
+
+    plan.refresh_from_db()
+    assert (plan.constraint_prices["status"], plan.constraint_prices["tried"]) == ("ended", 0)
 
 
 def _policy(cluster, *, mode="automatic", is_active=True, **approval):

@@ -26,7 +26,7 @@ from spotopt.management.embedded import (
     wait_for_redis,
 )
 
-WORKER_QUEUES = "default,discovery,pricing,optimization"
+WORKER_QUEUES = "default,discovery,pricing"
 READY_SECONDS = 90
 _RESTART_PAUSES = (0.2, 1, 2, 5, 10)
 _SETTLED_SECONDS = 10
@@ -135,6 +135,18 @@ class Runtime:
         celery = [python, "-m", "celery", "-A", "spotopt"]
         level = ["--loglevel", "WARNING"]
         worker = ["worker", "-n", "worker@%h", "-Q", WORKER_QUEUES, "--pool", "threads", "-c", "4", *level]
+        optimizer = [
+            "worker",
+            "-n",
+            "optimizer@%h",
+            "-Q",
+            "optimization",
+            "--pool",
+            "threads",
+            "-c",
+            "4",
+            *level,
+        ]
         actuator = ["worker", "-n", "actuator@%h", "-Q", "actuation", "--pool", "threads", "-c", "8", *level]
         web = [
             "uvicorn",
@@ -147,6 +159,7 @@ class Runtime:
         quiet = ["--log-level", "warning", "--no-access-log", "--timeout-graceful-shutdown", "3"]
         self._launch("web", [python, "-m", *web, *quiet])
         self._launch("worker", [*celery, *worker])
+        self._launch("optimizer", [*celery, *optimizer])
         self._launch("actuator", [*celery, *actuator])
         self._launch("beat", [*celery, "beat", *level])
 

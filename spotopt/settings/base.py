@@ -237,6 +237,7 @@ CELERY_TASK_ROUTES = {
     "clusters.scan_*": {"queue": "discovery"},
     "clusters.start_due_scans": {"queue": "discovery"},
     "clusters.refresh_*": {"queue": "pricing"},
+    "policies.run_queued_jobs": {"queue": "default"},
     "policies.run_*": {"queue": "optimization"},
     "policies.advance_*": {"queue": "default"},
 }

@@ -46,7 +46,7 @@ def test_given_a_fresh_instance_when_every_process_is_killed_once_then_the_road_
     assert code == 0
     assert found["PDB violations"][1] == "0"
     assert set(found["killed once each"][1].split(", ")) == {
-        "worker", "actuator", "agent", "web", "postgres", "redis",
+        "worker", "optimizer", "actuator", "agent", "web", "postgres", "redis",
     }  # fmt: skip
 
 

@@ -80,4 +80,8 @@ def _workers() -> str:
     served = {queue["name"] for listed in queues.values() for queue in listed}
     routed = {route["queue"] for route in settings.CELERY_TASK_ROUTES.values()}
     unserved = (routed | {settings.CELERY_TASK_DEFAULT_QUEUE}) - served
-    return f"nobody serves {', '.join(sorted(unserved))}. Start worker and actuator." if unserved else ""
+    return (
+        f"nobody serves {', '.join(sorted(unserved))}. Start worker, optimizer and actuator."
+        if unserved
+        else ""
+    )

@@ -14,7 +14,7 @@ from spotopt.tests.chaos.campaign import Agents, Campaign
 from spotopt.tests.chaos.wire import Rates, Wire
 from spotopt.tests.smoke.sabotage import pid_of
 
-VICTIMS = ("worker", "actuator", "agent", "web", "postgres", "redis")
+VICTIMS = ("worker", "optimizer", "actuator", "agent", "web", "postgres", "redis")
 AWS = {
     "throttle_rate": 0.04, "error_rate": 0.04, "expired_rate": 0.02, "lost_answer_rate": 0.05,
     "no_capacity_rate": 0.35, "slow_boot_rate": 0.25, "slow_boot_seconds": 240.0,
@@ -37,6 +37,7 @@ PAUSE_SECONDS = 2.0
 PAUSED_MINUTES, PARTITION_MINUTES = 4, 8
 LABELS = {
     "worker": "SIGKILL worker",
+    "optimizer": "SIGKILL optimizer",
     "actuator": "SIGKILL actuator",
     "agent": "SIGKILL agents",
     "web": "SIGKILL web",

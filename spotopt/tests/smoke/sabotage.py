@@ -12,7 +12,7 @@ import psycopg2
 
 from spotopt.tests.smoke.road import Road
 
-VICTIMS = ("worker", "actuator", "agent", "web", "postgres", "redis")
+VICTIMS = ("worker", "optimizer", "actuator", "agent", "web", "postgres", "redis")
 _PAUSE_SECONDS = 2.0
 
 
