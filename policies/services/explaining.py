@@ -21,8 +21,8 @@ _WITHDRAWN = (Plan.Status.SUPERSEDED, Plan.Status.REJECTED, Plan.Status.EXPIRED)
 def explain_plan(*, plan: Plan, scene: Scene) -> None:
     """Store what the cluster would cost without each constraint, from what the plan itself was made from.
 
-    It ends early when time is up, when nobody wants the plan any more, and when the cluster's next run or, for
-    a while, anybody else's waits.
+    It ends early when time is up, when nobody wants the plan any more, and when the cluster's next run or,
+    for a while, anybody else's waits.
     """
     ends_at = monotonic() + BUDGET.total_seconds()
 

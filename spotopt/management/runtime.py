@@ -26,7 +26,12 @@ from spotopt.management.embedded import (
     wait_for_redis,
 )
 
-WORKER_QUEUES = "default,discovery,pricing"
+WORKERS = {
+    "worker": ("default,discovery,pricing", 4),
+    "optimizer": ("optimization", 4),
+    "actuator": ("actuation", 8),
+}
+"""The Celery workers: which queues each serves, and with how many threads."""
 READY_SECONDS = 90
 _RESTART_PAUSES = (0.2, 1, 2, 5, 10)
 _SETTLED_SECONDS = 10
@@ -132,22 +137,6 @@ class Runtime:
 
     def _start_product(self) -> None:
         python = sys.executable
-        celery = [python, "-m", "celery", "-A", "spotopt"]
-        level = ["--loglevel", "WARNING"]
-        worker = ["worker", "-n", "worker@%h", "-Q", WORKER_QUEUES, "--pool", "threads", "-c", "4", *level]
-        optimizer = [
-            "worker",
-            "-n",
-            "optimizer@%h",
-            "-Q",
-            "optimization",
-            "--pool",
-            "threads",
-            "-c",
-            "4",
-            *level,
-        ]
-        actuator = ["worker", "-n", "actuator@%h", "-Q", "actuation", "--pool", "threads", "-c", "8", *level]
         web = [
             "uvicorn",
             "spotopt.asgi:application",
@@ -158,9 +147,11 @@ class Runtime:
         ]
         quiet = ["--log-level", "warning", "--no-access-log", "--timeout-graceful-shutdown", "3"]
         self._launch("web", [python, "-m", *web, *quiet])
-        self._launch("worker", [*celery, *worker])
-        self._launch("optimizer", [*celery, *optimizer])
-        self._launch("actuator", [*celery, *actuator])
+        celery = [python, "-m", "celery", "-A", "spotopt"]
+        level = ["--loglevel", "WARNING"]
+        for name, (queues, threads) in WORKERS.items():
+            serving = ["-n", f"{name}@%h", "-Q", queues, "--pool", "threads", "-c", str(threads)]
+            self._launch(name, [*celery, "worker", *serving, *level])
         self._launch("beat", [*celery, "beat", *level])
 
     def _start_demo(self) -> None:

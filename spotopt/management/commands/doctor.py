@@ -14,6 +14,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from clusters.models import InstanceType, Price
+from spotopt.management.runtime import WORKERS
 
 _REPLY_SECONDS = 2.0
 
@@ -80,8 +81,4 @@ def _workers() -> str:
     served = {queue["name"] for listed in queues.values() for queue in listed}
     routed = {route["queue"] for route in settings.CELERY_TASK_ROUTES.values()}
     unserved = (routed | {settings.CELERY_TASK_DEFAULT_QUEUE}) - served
-    return (
-        f"nobody serves {', '.join(sorted(unserved))}. Start worker, optimizer and actuator."
-        if unserved
-        else ""
-    )
+    return f"nobody serves {', '.join(sorted(unserved))}. Start {', '.join(WORKERS)}." if unserved else ""
