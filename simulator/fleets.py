@@ -22,7 +22,6 @@ STEADY = Usage(cpu_share=0.5, cpu_swing=0.05, memory_share=0.7)
 IDLE = Usage(cpu_share=0.12, cpu_swing=0.05, memory_share=0.3)
 HALF = Budget(min_available="50%")
 ONE_OUT = Budget(max_unavailable=1)
-THREE_UP = Budget(min_available=3)
 
 
 def starting_fleet(name: str, seed: int = 1) -> StartingFleet:

@@ -50,7 +50,6 @@ NO_CAPACITY = frozenset(
     {"InsufficientInstanceCapacity", "InsufficientCapacity", "UnfulfillableCapacity", "Unsupported"}
 )
 MISSING = re.compile(r"(NotFound(Exception)?|\.Malformed|^NoSuchEntity|NonExistentQueue|^QueueDoesNotExist)$")
-SERVICE_NAMES = {"EC2": "ec2", "EKS": "eks", "Auto Scaling": "autoscaling", "STS": "sts"}
 
 
 class AwsError(UpstreamFailed):

@@ -5,7 +5,7 @@ import gzip
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from uuid import UUID
@@ -18,7 +18,7 @@ from clusters.aws import ec2
 from clusters.aws.errors import AwsError
 from clusters.aws.session import RoleGrant, session_for
 from clusters.domain.capacity import SpotQuote
-from clusters.domain.market import allocatable, list_prices
+from clusters.domain.market import allocatable, list_prices, refresh_pause
 from clusters.models import Instance, InstanceType, InterruptionRate, Price
 from clusters.selectors.market import price_of, quotes
 from clusters.services.bulk import Written, upsert
@@ -33,9 +33,6 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 DATA = Path(__file__).resolve().parent.parent / "data"
-REFRESH_EVERY = timedelta(seconds=300)
-LEAST_WALL_SECONDS = 60
-"""However fast the clock runs, AWS is not asked for prices more often."""
 USUAL_CATEGORIES, USUAL_GENERATION, LARGEST_USUAL_VCPU = ("c", "m", "r"), 5, 64
 BURSTABLE_GENERATION = 3
 PRICE_KEY = ("region", "instance_type", "capacity_type", "zone_id")
@@ -222,10 +219,9 @@ def _write_rates(rows: Sequence[Sequence[object]]) -> Written:
 
 def _places_due() -> list[_Place]:
     """Return one account for each zone in use whose prices are due, of whichever organization."""
-    pause = max(REFRESH_EVERY, timedelta(seconds=LEAST_WALL_SECONDS * clock_rate()))
     spot = Price.objects.filter(capacity_type="spot", source=Price.Source.AWS)
     newest = dict(spot.values("zone_id").annotate(at=Max("observed_at")).values_list("zone_id", "at"))
-    due_before = utcnow() - pause
+    due_before = utcnow() - refresh_pause(clock_rate())
     used = (
         Instance.unscoped.filter(Q(cluster__isnull=False) | Q(lifecycle=Instance.Lifecycle.SPOT))
         .filter(account__status=Account.Status.ACTIVE)

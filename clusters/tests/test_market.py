@@ -185,6 +185,7 @@ def test_given_an_old_spot_price_when_planned_with_then_it_costs_a_tenth_more(mi
     quote = Quote(Decimal("0.05"), "aws", now - timedelta(minutes=minutes))
 
     assert quote.planning_usd(now) == Decimal(usd)
+    assert quote.planning_usd(now, clock_rate=10) == quote.usd_per_hour
 
 
 @pytest.mark.parametrize(("vcpu", "cpu_millis"), [(1, 940), (2, 1930), (4, 3920), (8, 7910), (96, 95690)])

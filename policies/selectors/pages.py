@@ -244,15 +244,6 @@ def newest_job(cluster_id: UUID) -> OptimizationJob | None:
     return OptimizationJob.objects.filter(cluster_id=cluster_id).order_by("-created_at").first()
 
 
-def newest_plan(cluster_id: UUID) -> PlanRow | None:
-    """Return the cluster's open plan, or its newest one."""
-    rows = _plans().filter(cluster_id=cluster_id)
-    plan = (
-        rows.filter(status__in=OPEN).order_by("-created_at").first() or rows.order_by("-created_at").first()
-    )
-    return plan_row(plan) if plan else None
-
-
 def plans_matching(text: str, *, limit: int) -> list[PlanRow]:
     """Return the newest plans of clusters whose name contains the text."""
     rows = _plans()

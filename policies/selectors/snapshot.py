@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from clusters.domain.market import Quote
 from clusters.models import Cluster, Instance, InstanceType, Placement, PoolState, Price
 from clusters.models import Workload as WorkloadRow
 from clusters.selectors.guard import ALIVE
@@ -25,6 +26,7 @@ from policies.domain.shapes import (
     Workload,
 )
 from policies.domain.shapes import Placement as PlacedPods
+from spotopt.core.clock import clock_rate, utcnow
 from spotopt.core.errors import Conflict
 
 DAEMON_SET = "DaemonSet"
@@ -295,7 +297,7 @@ def _offer(shape: InstanceType, price: Price, zone: str, zone_id: str, daemons: 
         zone=zone,
         zone_id=zone_id,
         capacity_type=capacity_type,
-        usd_per_hour=price.usd_per_hour,
+        usd_per_hour=_planning_usd(price),
         interruption_risk=0.0,
         allocatable=Resources(
             shape.cpu_allocatable_millis, shape.memory_allocatable_mib, shape.max_pods, shape.gpu_count
@@ -313,8 +315,14 @@ def _offer(shape: InstanceType, price: Price, zone: str, zone_id: str, daemons: 
     )
 
 
+def _planning_usd(price: Price) -> Decimal:
+    quote = Quote(price.usd_per_hour, price.source, price.observed_at)
+    is_spot = price.capacity_type == CapacityType.SPOT
+    return quote.planning_usd(utcnow(), clock_rate=clock_rate()) if is_spot else price.usd_per_hour
+
+
 def quotes(snapshot_region: str, pools: Mapping[str, tuple[str, str, str]]) -> dict[str, Decimal]:
-    """Return today's price by name for pools given as (zone id, instance type, capacity type)."""
+    """Return the price to plan with by name for pools given as (zone id, instance type, capacity type)."""
     wanted = defaultdict(list)
     for name, (zone_id, instance_type, capacity_type) in pools.items():
         wanted[(zone_id if capacity_type == CapacityType.SPOT else "", instance_type, capacity_type)].append(
@@ -322,7 +330,7 @@ def quotes(snapshot_region: str, pools: Mapping[str, tuple[str, str, str]]) -> d
         )
     rows = Price.objects.filter(region=snapshot_region, instance_type__in={key[1] for key in wanted})
     return {
-        name: row.usd_per_hour
+        name: _planning_usd(row)
         for row in rows
         for name in wanted.get((row.zone_id, row.instance_type, row.capacity_type), ())
     }

@@ -1,3 +1,4 @@
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -12,7 +13,7 @@ from clusters.tests.factories import (
 )
 from policies.domain import shapes
 from policies.domain.shapes import CapacityType
-from policies.selectors.snapshot import cluster_snapshot, offers
+from policies.selectors.snapshot import cluster_snapshot, offers, quotes
 from spotopt.core.clock import utcnow
 from spotopt.core.errors import Conflict
 
@@ -183,3 +184,25 @@ def test_given_prices_when_offers_are_read_then_on_demand_is_in_every_zone_and_s
         ("us-east-1b", CapacityType.ON_DEMAND, Decimal("0.096")),
         ("us-east-1b", CapacityType.SPOT, Decimal("0.03")),
     }
+
+
+def test_given_prices_that_nobody_could_refresh_when_read_then_only_spot_is_planned_with_a_tenth_more(
+    cluster, two_zones
+):
+    InstanceType.objects.create(
+        name="m6i.large", family="m6i", size="large", category="m", generation=6, arch="x86_64", vcpu=2,
+        memory_mib=8192, max_pods=29, cpu_allocatable_millis=1930, memory_allocatable_mib=7000,
+    )  # fmt: skip
+    common = {"region": "us-east-1", "instance_type": "m6i.large", "source": "aws"}
+    old = utcnow() - timedelta(minutes=11)
+    for zone_id, capacity_type, usd in (("", "on_demand", "0.096"), ("use1-az2", "spot", "0.03")):
+        Price.objects.create(
+            capacity_type=capacity_type, zone_id=zone_id, usd_per_hour=Decimal(usd), observed_at=old, **common
+        )
+
+    found = offers(cluster_snapshot(cluster.pk))
+
+    assert {(o.capacity_type, o.usd_per_hour) for o in found} == {
+        (CapacityType.ON_DEMAND, Decimal("0.096")), (CapacityType.SPOT, Decimal("0.033")),
+    }  # fmt: skip
+    assert quotes("us-east-1", {"n1": ("use1-az2", "m6i.large", "spot")}) == {"n1": Decimal("0.033")}

@@ -6,7 +6,6 @@ from functools import lru_cache
 SUFFIXES = {
     "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
 }  # fmt: skip
-MEBIBYTE = 2**20
 
 
 @lru_cache(maxsize=4096)
@@ -34,11 +33,6 @@ def memory_bytes(text: str | int | float) -> int:
 def stamp(at: datetime) -> str:
     """RFC 3339 to the second, as the API server writes it."""
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def micro_stamp(at: datetime) -> str:
-    """RFC 3339 with microseconds, as leases and event series carry it."""
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 @lru_cache(maxsize=4096)

@@ -1,1 +1,1 @@
-"""Shared by every app: errors, tenancy, money, time, queue, crypto; no models."""
+"""Shared by every app: errors, tenancy, time, queue, crypto; no models."""
