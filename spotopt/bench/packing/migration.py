@@ -37,7 +37,7 @@ from policies.domain.solver.migration import FrontierProgram
 AIMS = {("log60-1000", 0.27): 1.472, ("log60-10000", 0.18): 1.062, ("log60-10000", 0.45): 1.02}
 """Cost ÷ from scratch to reach, by start and largest share of moves."""
 SHARES = (0.18, 0.25, 0.27, 0.35, 0.45, 0.75)
-EFFORT = 600_000
+EFFORT = 450_000
 """Pods placed in play for each share."""
 NOW = datetime(2026, 8, 1, tzinfo=UTC)
 _SPREAD_AGE = timedelta(days=1)
