@@ -8,6 +8,7 @@ HOURS_PER_MONTH = 730
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _WHOLE_PERCENT_FROM = 10
+_LEAST_PERCENT_SHOWN = 0.05
 
 
 def usd(value: Decimal, places: int = 2) -> str:
@@ -17,7 +18,9 @@ def usd(value: Decimal, places: int = 2) -> str:
 
 
 def percent(value: float | Decimal) -> str:
-    """Return whole percent, or one decimal place under 10 %."""
+    """Return whole percent, or one decimal place under 10 %; ``<0.1 %`` for what would read as nothing."""
+    if 0 < value < _LEAST_PERCENT_SHOWN:
+        return "<0.1 %"
     places = 0 if abs(float(value)) >= _WHOLE_PERCENT_FROM or value == 0 else 1
     return f"{value:.{places}f} %".replace("-", "−")
 

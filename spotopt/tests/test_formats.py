@@ -16,7 +16,10 @@ def test_given_an_amount_when_shown_then_it_is_rounded_half_up_with_its_sign(amo
     assert formats.usd(Decimal(amount), places) == text
 
 
-@pytest.mark.parametrize(("value", "text"), [(0, "0 %"), (4.25, "4.2 %"), (54.4, "54 %"), (-12, "−12 %")])
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0 %"), (0.019, "<0.1 %"), (0.05, "0.1 %"), (4.25, "4.2 %"), (54.4, "54 %"), (-12, "−12 %")],
+)
 def test_given_a_percentage_when_shown_then_only_small_ones_have_a_decimal(value, text):
     assert formats.percent(value) == text
 
