@@ -92,6 +92,20 @@ def overflow(page):
     return page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
 
 
+def squeezed(page):
+    """Return the texts in columns so narrow that words break in the middle."""
+    return page.evaluate(
+        """() => [...document.querySelectorAll('main *')]
+            .filter(each => [...each.childNodes].some(
+                child => child.nodeType === Node.TEXT_NODE && child.textContent.trim().length > 8))
+            .filter(each => {
+                const box = each.getBoundingClientRect()
+                return box.width > 2 && box.width < 56 && box.height > 80
+            })
+            .map(each => each.textContent.trim().slice(0, 40))"""
+    )
+
+
 def serious(page, rules=EVERY_RULE):
     """Return the serious and critical violations that axe finds, each with the first element."""
     options = {"runOnly": rules, "resultTypes": ["violations"]}
@@ -125,6 +139,7 @@ def check(page, name, scheme):
         page.screenshot(path=SCREENSHOTS / f"{name}-{width}-{scheme}.png", full_page=True)
         if overflow(page) > 0:
             problems.append(f"{name}: {overflow(page)} px too wide at {width}")
+        problems += [f"{name} at {width}: {text!r} is squeezed" for text in squeezed(page)]
         if width == axe_width:
             problems += [f"{name} at {width}: {violation}" for violation in serious(page, rules)]
     return problems
