@@ -4,6 +4,7 @@ import pytest
 from rest_framework.test import APIClient
 
 from accounts.models import Membership, Organization, User
+from spotopt.core.actor import Actor
 from spotopt.core.tenancy import tenant
 
 
@@ -33,6 +34,12 @@ def in_acme(acme):
 @pytest.fixture
 def alice(acme):
     return acme.owner
+
+
+@pytest.fixture
+def owner(in_acme, alice):
+    """Acme's owner, as services see who acts."""
+    return Actor(kind="user", organization_id=in_acme.pk, label=alice.email, id=str(alice.pk), role="owner")
 
 
 @pytest.fixture

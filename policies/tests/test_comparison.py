@@ -5,7 +5,7 @@ from uuid import uuid4
 import pytest
 
 from audit.models import AuditLog
-from clusters.models import Cluster, InstanceType, Price
+from clusters.models import Cluster, Price
 from clusters.tests.factories import (
     ClusterFactory,
     InstanceFactory,
@@ -28,26 +28,12 @@ Status = WhatIf.Status
 
 
 @pytest.fixture
-def owner(in_acme, alice):
-    return Actor(kind="user", organization_id=in_acme.pk, label=alice.email, id=str(alice.pk), role="owner")
-
-
-@pytest.fixture
-def cluster(in_acme):
+def cluster(in_acme, prices):
     row = ClusterFactory()
     group = NodeGroupFactory(cluster=row)
     for _ in range(4):
         node = InstanceFactory(cluster=row, node_group=group)
         PlacementFactory(workload=WorkloadFactory(cluster=row, replicas=1), instance=node, count=1)
-    InstanceType.objects.create(
-        name="m5.xlarge", family="m5", size="xlarge", category="m", generation=5, arch="x86_64", vcpu=4,
-        memory_mib=16384, max_pods=58, cpu_allocatable_millis=3920, memory_allocatable_mib=14800,
-    )  # fmt: skip
-    for zone_id, capacity_type, usd in (("", "on_demand", "0.192"), ("use1-az1", "spot", "0.060")):
-        Price.objects.create(
-            region="us-east-1", zone_id=zone_id, instance_type="m5.xlarge", capacity_type=capacity_type,
-            usd_per_hour=Decimal(usd), observed_at=utcnow(), source="aws",
-        )  # fmt: skip
     return row
 
 

@@ -206,11 +206,6 @@ def _wave(number, node):
     return {"launches": [launch], "removals": [removal]}
 
 
-@pytest.fixture
-def owner(alice, acme):
-    return Actor(kind="user", organization_id=acme.pk, label=alice.email, id=str(alice.pk), role="owner")
-
-
 def _run(plan, executor, *, ticks=60, until=None):
     for _ in range(ticks):
         execution.advance_plan(plan_id=plan.pk)

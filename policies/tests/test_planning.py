@@ -8,7 +8,7 @@ import time_machine
 
 from accounts.models import Account
 from audit.models import AuditLog
-from clusters.models import Cluster, Instance, InstanceType, Price, Workload
+from clusters.models import Cluster, Instance, Price, Workload
 from clusters.tests.factories import (
     ClusterFactory,
     InstanceFactory,
@@ -30,11 +30,6 @@ Status = OptimizationJob.Status
 
 
 @pytest.fixture
-def owner(in_acme, alice):
-    return Actor(kind="user", organization_id=in_acme.pk, label=alice.email, id=str(alice.pk), role="owner")
-
-
-@pytest.fixture
 def cluster(in_acme):
     row = ClusterFactory()
     group = NodeGroupFactory(cluster=row)
@@ -42,20 +37,6 @@ def cluster(in_acme):
         node = InstanceFactory(cluster=row, node_group=group)
         PlacementFactory(workload=WorkloadFactory(cluster=row, replicas=1), instance=node, count=1)
     return row
-
-
-@pytest.fixture
-def prices(db):
-    """One type, sold on demand and on spot in the cluster's zone."""
-    InstanceType.objects.create(
-        name="m5.xlarge", family="m5", size="xlarge", category="m", generation=5, arch="x86_64", vcpu=4,
-        memory_mib=16384, max_pods=58, cpu_allocatable_millis=3920, memory_allocatable_mib=14800,
-    )  # fmt: skip
-    for zone_id, capacity_type, usd in (("", "on_demand", "0.192"), ("use1-az1", "spot", "0.060")):
-        Price.objects.create(
-            region="us-east-1", zone_id=zone_id, instance_type="m5.xlarge", capacity_type=capacity_type,
-            usd_per_hour=Decimal(usd), observed_at=utcnow(), source="aws",
-        )  # fmt: skip
 
 
 def _ask(cluster, actor):

@@ -5,14 +5,8 @@ import pytest
 from accounts import services
 from accounts.models import Account
 from clusters.models import Action, Cluster
-from spotopt.core.actor import Actor
 from spotopt.core.clock import utcnow
 from spotopt.core.errors import Conflict
-
-
-@pytest.fixture
-def owner(in_acme, alice):
-    return Actor(kind="user", organization_id=in_acme.pk, label=alice.email, id=str(alice.pk), role="owner")
 
 
 @pytest.fixture
