@@ -1,8 +1,13 @@
 """Never too much in one place: what a pool may carry so that its loss is bearable."""
 
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import TypeVar
+
 import numpy as np
 
 from policies.domain.model import BoolArray, FloatArray, IntArray
+
+Item = TypeVar("Item")
 
 
 def pools_needed(replicas: int, minimum: int) -> int | None:
@@ -25,11 +30,20 @@ def allowances(replicas: IntArray, minimums: IntArray, placed: IntArray) -> IntA
     return left
 
 
-def within_share(spent: FloatArray, prices: FloatArray, share: float, total: float) -> BoolArray:
-    """Return which pools may take one more node at ``prices``, so that none costs more than its share.
+def within_share(held: FloatArray, more: FloatArray, share: float, total: float) -> BoolArray:
+    """Return which pools may take one more node that counts ``more``, so that none has more than its share.
 
-    ``spent`` is what each pool costs already and ``total`` what all will, in USD per hour. A pool that costs
-    nothing yet may take one node of any price, for a node cannot be divided.
+    ``held`` is what each pool has already and ``total`` what all will, in nodes or in USD per hour. A pool
+    that has nothing yet may take one node of any size, for a node cannot be divided.
     """
-    answer: BoolArray = (spent <= 0) | (spent + prices <= share * total)
+    answer: BoolArray = (held <= 0) | (held + more <= share * total)
     return answer
+
+
+def first_of_each(items: Iterable[Item], cell: Callable[[Item], Hashable]) -> Iterator[Item]:
+    """Yield the first item of each cell, in order: of pools that run dry together one is enough."""
+    seen: set[Hashable] = set()
+    for item in items:
+        if cell(item) not in seen:
+            seen.add(cell(item))
+            yield item

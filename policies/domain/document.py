@@ -205,6 +205,7 @@ def resolve(config: Json, template: Boundary) -> Rules:
     limits, buying, packing = document.constraints, document.provisioning, document.binpack
     return Rules(
         template=_narrowed(template, limits),
+        strategy=buying.strategy,
         spot_percentage=buying.spot_percentage,
         on_demand_base=buying.on_demand_base,
         fallback_on_demand=buying.fallback_on_demand,
@@ -219,6 +220,7 @@ def resolve(config: Json, template: Boundary) -> Rules:
         pool_share_percent=limits.pool_share_percent
         if buying.diversification
         else UNSPREAD_POOL_SHARE_PERCENT,
+        spread_over_pools=buying.diversification,
         max_disrupted_percent=limits.max_disrupted_percent,
         max_risk=buying.max_pool_risk,
         min_saving_percent=packing.min_saving_percent,

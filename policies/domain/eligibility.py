@@ -3,12 +3,13 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from policies.domain.model import DAEMON_KINDS
 from policies.domain.plan import Refusal
 from policies.domain.policy import PROTECTED_NAMESPACES, Rules
 from policies.domain.refusals import Code, node_refusal, workload_refusal
+from policies.domain.reversion import LEAST_WAIT, PACE, may_revert
 from policies.domain.shapes import CapacityType, ClusterSnapshot, Node, Workload
 
 OWN_GROUP_KIND = "spotopt"
@@ -47,11 +48,11 @@ def refused_nodes(snapshot: ClusterSnapshot, rules: Rules, now: datetime) -> dic
     """
     workloads = {workload.id: workload for workload in snapshot.workloads}
     pods = pods_by_node(snapshot)
-    unhealthy = unhealthy_groups(snapshot.nodes)
+    unhealthy, last_spot = unhealthy_groups(snapshot.nodes), _last_own_spot(snapshot.nodes)
     refused: dict[str, Refusal] = {}
     for node in snapshot.nodes:
         carried = [workloads.get(workload_id) for workload_id in pods.get(node.id, {})]
-        reason = _own_reason(node, rules, now, unhealthy) or pods_reason(carried, rules)
+        reason = _own_reason(node, rules, now, unhealthy, last_spot) or pods_reason(carried, rules)
         if reason:
             refused[node.id] = node_refusal(node, *reason)
     return refused
@@ -72,13 +73,18 @@ def unhealthy_groups(nodes: Sequence[Node]) -> frozenset[str]:
     return frozenset(group for group, count in unready.items() if count > UNREADY_GROUP_SHARE * total[group])
 
 
-def node_reason(node: Node, rules: Rules, now: datetime) -> tuple[Code, str] | None:
-    """Return why the node itself, whatever runs on it, must not be disrupted."""
+def node_reason(
+    node: Node, rules: Rules, now: datetime, last_spot: datetime | None = None
+) -> tuple[Code, str] | None:
+    """Return why the node itself, whatever runs on it, must not be disrupted.
+
+    ``last_spot`` is when Spotopt last launched a spot node, if returns from on-demand nodes are to be paced.
+    """
     if node.protected_reason:
         return Code.PROTECTED, f"Kept: {node.protected_reason}"
     if not node.ready:
         return Code.NOT_READY, "Kept: the node is not ready, so its state is unknown."
-    youth = _youth(node, rules, now - node.launched_at)
+    youth = _youth(node, rules, now, last_spot)
     if youth:
         return youth
     label = next((key for key, value in rules.excluded_labels.items() if node.labels.get(key) == value), None)
@@ -89,16 +95,40 @@ def node_reason(node: Node, rules: Rules, now: datetime) -> tuple[Code, str] | N
     return None
 
 
-def _youth(node: Node, rules: Rules, age: timedelta) -> tuple[Code, str] | None:
+def _youth(node: Node, rules: Rules, now: datetime, last_spot: datetime | None) -> tuple[Code, str] | None:
     """Return why the node is too young to go; one that stands in for spot capacity stays longer."""
-    if age < rules.min_node_lifetime:
+    if now - node.launched_at < rules.min_node_lifetime:
         minutes = int(rules.min_node_lifetime.total_seconds() // 60)
         return Code.TOO_YOUNG, f"Kept: the node is younger than {minutes} minutes."
-    is_own = node.group_kind == OWN_GROUP_KIND and node.capacity_type is CapacityType.ON_DEMAND
-    if is_own and age < rules.spot_reversion:
-        minutes = int(rules.spot_reversion.total_seconds() // 60)
+    if not is_own_on_demand(node):
+        return None
+    wait = max(rules.spot_reversion, LEAST_WAIT)
+    if not may_revert(since=node.launched_at, last_reversion=None, now=now, wait=wait, pace=PACE):
+        minutes = int(wait.total_seconds() // 60)
         return Code.FALLBACK, f"Kept: Spotopt launched it on demand less than {minutes} minutes ago."
+    if not may_revert(since=node.launched_at, last_reversion=last_spot, now=now, wait=wait, pace=PACE):
+        minutes = int(PACE.total_seconds() // 60)
+        return Code.FALLBACK, (
+            f"Kept: the last spot node came less than {minutes} minutes ago; the return to spot is paced."
+        )
     return None
+
+
+def is_own_on_demand(node: Node) -> bool:
+    """Tell whether Spotopt launched it on demand: because spot was short, or because the policy mixes."""
+    return node.group_kind == OWN_GROUP_KIND and node.capacity_type is CapacityType.ON_DEMAND
+
+
+def _last_own_spot(nodes: Sequence[Node]) -> datetime | None:
+    """Return when Spotopt last launched a spot node that still runs."""
+    return max(
+        (
+            node.launched_at
+            for node in nodes
+            if node.group_kind == OWN_GROUP_KIND and node.capacity_type is CapacityType.SPOT
+        ),
+        default=None,
+    )
 
 
 def undisruptable(workload: Workload, rules: Rules) -> tuple[Code, str] | None:
@@ -135,9 +165,9 @@ def _budget_reason(workload: Workload, name: str) -> tuple[Code, str] | None:
 
 
 def _own_reason(
-    node: Node, rules: Rules, now: datetime, unhealthy: frozenset[str]
+    node: Node, rules: Rules, now: datetime, unhealthy: frozenset[str], last_spot: datetime | None
 ) -> tuple[Code, str] | None:
-    reason = node_reason(node, rules, now)
+    reason = node_reason(node, rules, now, last_spot)
     if reason:
         return reason
     if node.cordoned:

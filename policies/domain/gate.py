@@ -2,18 +2,26 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 
 import numpy as np
 
 from policies.domain.consolidation import Drained
+from policies.domain.eligibility import is_own_on_demand
 from policies.domain.model import RESOURCE_COUNT, vector
 from policies.domain.policy import Rules
 from policies.domain.proposal import Draft
 from policies.domain.refusals import Code
+from policies.domain.reversion import LEAST_GAIN, worth_reverting
+from policies.domain.selection import effective_prices
 from policies.domain.shapes import CapacityType, Offer
 
 HOURS_PER_MONTH = 730
 Shortfall = tuple[Code, str]
+_RETURN_IN_VAIN: Shortfall = (
+    Code.FALLBACK,
+    f"Kept: spot nodes, interruptions charged, would not be {LEAST_GAIN:.0%} cheaper than it.",
+)
 NOTHING_CHEAPER = Code.NOTHING_CHEAPER, "No allowed set of nodes that holds these pods costs less."
 
 
@@ -43,11 +51,12 @@ def shortfall(draft: Draft, pods: int, rules: Rules) -> Shortfall | None:
     return None
 
 
-class SpotExchange:
-    """Tells which spot nodes a draft would replace by other spot nodes without enough use.
+class Exchange:
+    """Tells which nodes a draft would replace by new spot nodes without enough use.
 
-    An exchange is worth it when the new nodes cost less by the policy's margin, counted by the CPU that
-    they take over, and would still if each came from any of several pools.
+    Replacing spot nodes is worth it when the new ones cost less by the policy's margin, counted by the CPU
+    that they take over, and would still if each came from any of several pools. Replacing on-demand nodes
+    that Spotopt launched is worth it when the new ones cost less with their interruptions charged.
     """
 
     def __init__(self, offers: Sequence[Offer], rules: Rules) -> None:
@@ -57,26 +66,41 @@ class SpotExchange:
         rooms = [vector(offer.allocatable - offer.daemon_overhead) for offer in spot]
         self._rooms = np.array(rooms, np.int64).reshape(len(spot), RESOURCE_COUNT)
         self._prices = np.array([float(offer.usd_per_hour) for offer in spot])
+        self._expected = {
+            o.pool: Decimal(usd) for o, usd in zip(offers, effective_prices(offers, rules), strict=True)
+        }
 
-    def in_vain(self, draft: Draft) -> frozenset[int]:
-        """Return the places of the spot nodes whose pods would mostly go to new spot nodes in vain."""
-        exchanged = [drained for drained in draft.drained if _is_exchanged(draft, drained)]
+    def in_vain(self, draft: Draft) -> dict[int, Shortfall]:
+        """Return why to keep each node whose pods would mostly go to new spot nodes in vain, by place."""
+        nodes = draft.snapshot.nodes
+        moved = [drained for drained in draft.drained if _goes_to_new_spot(draft, drained)]
+        spot = [each for each in moved if nodes[each.place].capacity_type is CapacityType.SPOT]
+        fallback = [each for each in moved if is_own_on_demand(nodes[each.place])]
+        vain: dict[int, Shortfall] = {}
+        if spot and not self._is_spot_worth_it(draft, spot):
+            vain |= dict.fromkeys((each.place for each in spot), self._spot_reason())
+        if fallback and not self._is_return_worth_it(draft, fallback):
+            vain |= dict.fromkeys((each.place for each in fallback), _RETURN_IN_VAIN)
+        return vain
+
+    def _is_spot_worth_it(self, draft: Draft, exchanged: Sequence[Drained]) -> bool:
         old = sum(float(draft.snapshot.nodes[drained.place].usd_per_hour) for drained in exchanged)
         most = old * (1 - self._rules.spot_to_spot_saving_percent / 100)
-        taken_over = _cpu_by_target(draft, exchanged)
-        carried = _cpu_by_target(draft, draft.drained)
-        new = {
-            place: float(draft.bought[place].usd_per_hour) * millis / max(carried[place], 1)
-            for place, millis in taken_over.items()
-            if _is_new_spot(draft, place)
-        }
-        bearable = most / max(sum(new.values()), 1e-9)
-        if not new or (bearable >= 1 and all(self._has_choice(draft, place, bearable) for place in new)):
-            return frozenset()
-        return frozenset(drained.place for drained in exchanged)
+        shares = _shares_taken_over(draft, exchanged)
+        new = sum(float(draft.bought[place].usd_per_hour) * share for place, share in shares.items())
+        bearable = most / max(new, 1e-9)
+        return bearable >= 1 and all(self._has_choice(draft, place, bearable) for place in shares)
 
-    def reason(self) -> Shortfall:
-        """Return why such a node stays."""
+    def _is_return_worth_it(self, draft: Draft, returning: Sequence[Drained]) -> bool:
+        old = sum((draft.snapshot.nodes[drained.place].usd_per_hour for drained in returning), Decimal(0))
+        shares = _shares_taken_over(draft, returning)
+        new = sum(
+            (self._expected[draft.bought[place].pool] * Decimal(share) for place, share in shares.items()),
+            Decimal(0),
+        )
+        return worth_reverting(usd_per_hour=old, replacement_usd_per_hour=new)
+
+    def _spot_reason(self) -> Shortfall:
         return Code.SPOT_TO_SPOT, (
             f"Kept: other spot nodes would not be {self._rules.spot_to_spot_saving_percent} % cheaper "
             f"from each of {self._rules.spot_to_spot_pools} pools."
@@ -94,10 +118,19 @@ def _is_new_spot(draft: Draft, place: int) -> bool:
     return place in draft.bought and draft.bought[place].capacity_type is CapacityType.SPOT
 
 
-def _is_exchanged(draft: Draft, drained: Drained) -> bool:
+def _goes_to_new_spot(draft: Draft, drained: Drained) -> bool:
     landed = sum(_is_new_spot(draft, target) for _, _, target in drained.moves)
-    is_spot = draft.snapshot.nodes[drained.place].capacity_type is CapacityType.SPOT
-    return is_spot and landed > 0 and landed * 2 >= len(drained.moves)
+    return landed > 0 and landed * 2 >= len(drained.moves)
+
+
+def _shares_taken_over(draft: Draft, drained: Sequence[Drained]) -> dict[int, float]:
+    """Return which part of the CPU that each new spot node takes on comes from the drained nodes."""
+    carried = _cpu_by_target(draft, draft.drained)
+    return {
+        place: millis / max(carried[place], 1)
+        for place, millis in _cpu_by_target(draft, drained).items()
+        if _is_new_spot(draft, place)
+    }
 
 
 def _cpu_by_target(draft: Draft, drained: Iterable[Drained]) -> Counter[int]:

@@ -18,6 +18,8 @@ HOURS_FORETOLD = 24
 """Horizon of the served risk."""
 HALF_LIFE = timedelta(days=1)
 """After this long, a loss counts half."""
+SUREST = 0.99
+"""No loss counts as surer than this: a certain one would have no finite rate."""
 DOUBT = 1.0
 """Losses that must be seen, or expected in vain, before sight outweighs what was foretold."""
 
@@ -42,8 +44,8 @@ class Sight:
 
 
 def losses_per_hour(risk: float) -> float:
-    """Return the constant rate that makes a loss within 24 hours as probable as ``risk``, 0 to below 1."""
-    return -math.log1p(-risk) / HOURS_FORETOLD
+    """Return the constant rate that makes a loss within 24 hours as probable as ``risk``, 0 to 1."""
+    return -math.log1p(-min(risk, SUREST)) / HOURS_FORETOLD
 
 
 def unforetold_per_hour(*, losses: float, expected: float, hours: float) -> float:

@@ -1,6 +1,5 @@
 """Proposes the cheapest safe way from a running cluster to a smaller bill."""
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,9 +10,10 @@ import numpy as np
 from policies.domain.bound import lower_bound
 from policies.domain.checker import check
 from policies.domain.consolidation import Mover
+from policies.domain.dispersal import Dispersal, decrowded
 from policies.domain.eligibility import pods_by_node, refused_nodes, refused_workloads, under_policy
 from policies.domain.frontier import Frontier
-from policies.domain.gate import NOTHING_CHEAPER, SpotExchange, shortfall
+from policies.domain.gate import NOTHING_CHEAPER, Exchange, Shortfall, shortfall
 from policies.domain.mix import mix_holds
 from policies.domain.model import DAEMON_KINDS, place_of_node, place_of_offer
 from policies.domain.pending import pending_refusals
@@ -126,9 +126,8 @@ class _Search:
         enough = max(2, -(-100 // max(1, rules.pool_share_percent)) // 2)
         self._buyable = worthwhile(self._allowed, prices, self._workloads, enough)
         self._places = [place_of_node(node) for node in self._snapshot.nodes]
-        self._numbers = {offer.pool: index for index, offer in enumerate(self._buyable)}
         self._pod_count = sum(sum(pods.values()) for pods in self._pods.values())
-        self._exchange = SpotExchange(self._allowed, rules)
+        self._exchange = Exchange(self._allowed, rules)
         self._row = {workload.id: index for index, workload in enumerate(self._workloads)}
 
     def run(self) -> PlanProposal:
@@ -143,14 +142,25 @@ class _Search:
             draft = min(queue, key=lambda draft: (draft.price_after, draft.pods_moved))
             queue.remove(draft)
             self._watch("Checking the plan step by step", 0.9)
-            proposal = writer.write(draft, common)
-            if not check(snapshot=self._snapshot, proposal=proposal, offers=self._offers, rules=self._rules):
-                return proposal
+            for variant in self._variants(draft, writer):
+                proposal = writer.write(variant, common)
+                if not check(
+                    snapshot=self._snapshot, proposal=proposal, offers=self._offers, rules=self._rules
+                ):
+                    return proposal
             failed += 1
             if failed <= _SHORTENED:
                 queue += self._shorter(draft)
         reasons = [*self._stay_reasons(drafts, unsafe=failed > 0), *self._waiting_reasons()]
         return writer.write_empty([*common, *reasons])
+
+    def _variants(self, draft: Draft, writer: ProposalWriter) -> Iterator[Draft]:
+        """Yield the draft with its workloads spread over more pools, if that is wanted, then as it is."""
+        if self._rules.spread_over_pools:
+            dispersed = Dispersal(self._allowed, self._rules, writer.holds).dispersed(draft)
+            if dispersed.bought != draft.bought and self._worth_it(dispersed):
+                yield dispersed
+        yield draft
 
     def along_frontier(self, shares: Sequence[float], effort: int) -> list[PlanProposal]:
         """Return the plan for each share of pods moved."""
@@ -250,22 +260,22 @@ class _Search:
         return best
 
     def _draft(self, target: Target) -> Draft:
-        """Play the way to the target, without spot nodes that other spot nodes would replace in vain."""
-        vain: frozenset[int] = frozenset()
+        """Play the way to the target, without nodes that new spot nodes would replace in vain."""
+        vain: dict[int, Shortfall] = {}
         while True:
             left = tuple(place for place in target.doomed if place not in vain)
             draft = self._mixed_draft(Target(left, target.purchases) if vain else target)
             found = self._exchange.in_vain(draft)
             if not found:
-                draft.migration.kept.update(dict.fromkeys(sorted(vain), self._exchange.reason()))
+                draft.migration.kept.update(sorted(vain.items()))
                 return draft
             vain |= found
 
     def _mixed_draft(self, target: Target) -> Draft:
         """Play the way to the target on a board, with on-demand nodes first where the mix needs them."""
         draft = self._play(target, on_demand_first=False)
-        if crowded := self._crowded(draft):
-            draft = self._play(self._diversified(draft, crowded), on_demand_first=False)
+        if crowd := decrowded(draft, self._buyable, self._rules):
+            draft = self._play(crowd, on_demand_first=False)
             target = Target(target.doomed, draft.purchases)
         gone = {drained.place for drained in draft.drained}
         kept = [place for index, place in enumerate(self._places) if index not in gone]
@@ -273,37 +283,6 @@ class _Search:
         if mix_holds([draft.bought[place] for place in draft.launched], on_demand, self._rules):
             return draft
         return self._play(target, on_demand_first=True)
-
-    def _crowded(self, draft: Draft) -> list[int]:
-        """Return launched places beyond what their pools may hold, in order of launching."""
-        gone = {drained.place for drained in draft.drained}
-        stay = [(place.instance_type, place.zone) for i, place in enumerate(self._places) if i not in gone]
-        pools = Counter(stay)
-        most = max(1, (len(stay) + len(draft.launched)) * self._rules.pool_share_percent // 100)
-        crowded = []
-        for place in draft.launched:
-            pool = (draft.bought[place].instance_type, draft.bought[place].zone)
-            pools[pool] += 1
-            if pools[pool] > most:
-                crowded.append(place)
-        return crowded
-
-    def _diversified(self, draft: Draft, crowded: Sequence[int]) -> Target:
-        """Return the target with nodes of at least equal size from unused pools in place of the crowded."""
-        used = {draft.bought[place].pool for place in draft.launched}
-        spare = [i for i, offer in enumerate(self._buyable) if offer.pool not in used]
-        chosen = {place: self._numbers[offer.pool] for place, offer in draft.bought.items()}
-        for place in crowded:
-            old = draft.bought[place]
-            alike = [
-                i
-                for i in spare
-                if self._buyable[i].capacity_type is old.capacity_type
-                and old.allocatable.fits_in(self._buyable[i].allocatable)
-            ]
-            if alike:
-                chosen[place] = min(alike, key=lambda i: self._buyable[i].usd_per_hour)
-        return Target(tuple(drained.place for drained in draft.drained), tuple(chosen.values()))
 
     def _play(self, target: Target, *, on_demand_first: bool) -> Draft:
         bought = [self._buyable[index] for index in target.purchases]
@@ -364,7 +343,7 @@ class _Search:
             place: why
             for draft in drafts
             for place, why in draft.migration.kept.items()
-            if why[0] is Code.SPOT_TO_SPOT
+            if why[0] in (Code.SPOT_TO_SPOT, Code.FALLBACK)
         }
         common = code, f"Kept: {reason[0].lower()}{reason[1:]}"
         return [

@@ -28,6 +28,8 @@ class Rules:
     """A policy and its template, resolved to what the optimizer needs."""
 
     template: TemplateRules
+    strategy: str = "capacity_optimized"
+    """``lowest_price``, ``balanced`` or ``capacity_optimized``: how much an expected interruption costs."""
     spot_percentage: int = 80
     """Upper share of the new nodes' price that may be spot, in percent."""
     on_demand_base: int = 0
@@ -42,6 +44,8 @@ class Rules:
     headroom_memory_percent: int = 10
     pool_share_percent: int = 25
     """Largest share of a cluster's nodes in one instance-type-and-zone pool."""
+    spread_over_pools: bool = True
+    """Whether workloads are spread so that losing any one pool leaves their minimum, where that is cheap."""
     max_disrupted_percent: int = 10
     """Largest share of a cluster's nodes disrupted at once (at least one node)."""
     max_risk: float = 0.5

@@ -17,7 +17,7 @@ from policies.domain.policy import Rules
 from policies.domain.refusals import Code, node_refusal
 from policies.domain.scheduling import Board
 from policies.domain.selection import substitutes
-from policies.domain.shapes import CapacityType, ClusterSnapshot, Offer
+from policies.domain.shapes import CapacityType, ClusterSnapshot, Node, Offer
 
 _STEP = Decimal("0.000001")
 
@@ -43,6 +43,12 @@ class Draft:
     def drained(self) -> list[Drained]:
         """Return the places emptied, in order."""
         return [drained for step in self.migration.steps for drained in step.drained]
+
+    @property
+    def staying(self) -> list[Node]:
+        """Return the running nodes that are not emptied."""
+        gone = {drained.place for drained in self.drained}
+        return [node for index, node in enumerate(self.snapshot.nodes) if index not in gone]
 
     @property
     def price_before(self) -> Decimal:
@@ -152,15 +158,13 @@ class ProposalWriter:
             capacity_type=offer.capacity_type,
             usd_per_hour=offer.usd_per_hour,
             interruption_risk=offer.interruption_risk,
-            alternatives=substitutes(
-                offer, self._allowed, self._holds(draft, place, carried) & ~full, self._rules
-            ),
+            alternatives=substitutes(offer, self._allowed, self.holds(draft, place) & ~full, self._rules),
             pods=tuple((board.workloads[w].id, int(board.counts[w, place])) for w in carried),
         )
 
-    def _holds(self, draft: Draft, place: int, carried: Sequence[int]) -> BoolArray:
+    def holds(self, draft: Draft, place: int) -> BoolArray:
         """Return which allowed offers hold the pods that land on the place."""
-        board = draft.board
+        board, carried = draft.board, np.flatnonzero(draft.board.counts[:, place]).tolist()
         if self._accepted is None:
             self._accepted = accepted_places(board.workloads, self._offered)
         load = (board.requests * board.counts[:, [place]]).sum(axis=0)

@@ -7,15 +7,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 
+import numpy as np
+
+from policies.domain.diversification import first_of_each, within_share
+from policies.domain.interruption_cost import expected_usd_per_hour, losses_per_hour
 from policies.domain.matching import accepts
-from policies.domain.model import ZONE_KEY, place_of_offer, pod_vector
+from policies.domain.model import ZONE_KEY, BoolArray, place_of_offer, pod_vector
 from policies.domain.plan import Launch
 from policies.domain.policy import Rules
-from policies.domain.selection import MAX_ALTERNATIVES, Pool, allowed_offers, effective_prices
+from policies.domain.selection import MAX_ALTERNATIVES, Pool, allowed_offers, cell, effective_prices
 from policies.domain.shapes import CapacityType, ClusterSnapshot, Node, Offer, Resources, Workload
 
-RISK_WEIGHT = 2.0
-"""What a certain interruption within a day adds to a pool's price here: a second loss soon costs most."""
+RESTART_HOURS = 48.0
+"""What one interruption costs here, in hours of the node's price, beside what the policy charges anyway: a
+second loss soon costs most."""
 CROWD_WEIGHT = 2.0
 """What a pool's share of the replacements adds to its price, so that one pool never takes many of them."""
 LARGEST_SHARE = 0.25
@@ -84,13 +89,16 @@ class _Market:
         self._types: Counter[str] = Counter()
         self._rules = rules
         usable = [o for o in allowed if not _is_spot(o) or (o.zone_id, o.instance_type) not in shunned]
-        priced = zip(usable, effective_prices(usable, rules), strict=True)
-        self._priced = [(offer, usd * (1 + RISK_WEIGHT * offer.interruption_risk)) for offer, usd in priced]
+        self._priced = [
+            (o, expected_usd_per_hour(usd, losses_per_hour(o.interruption_risk), RESTART_HOURS))
+            for o, usd in zip(usable, effective_prices(usable, rules), strict=True)
+        ]
 
     def ranked(self, capacity_type: CapacityType) -> list[Offer]:
         """Return the offers of a capacity type, best first."""
         of_type = [(offer, usd) for offer, usd in self._priced if offer.capacity_type is capacity_type]
-        roomy = [(offer, usd) for offer, usd in of_type if self._has_room(offer)]
+        able = self._roomy([offer for offer, _ in of_type])
+        roomy = [priced for priced, has_room in zip(of_type, able, strict=True) if has_room]
         return [offer for offer, _ in sorted(roomy or of_type, key=self._charge)]
 
     def take(self, offer: Offer) -> None:
@@ -105,14 +113,14 @@ class _Market:
         """Tell whether on-demand capacity may serve where spot is short."""
         return self._rules.fallback_on_demand
 
-    @property
-    def _limit(self) -> float:
-        return max(self._rules.pool_share_percent / 100, 1 / self._size)
-
-    def _has_room(self, offer: Offer) -> bool:
-        pool = (offer.instance_type, offer.zone)
-        is_spread = self._taken[pool] < max(1, math.ceil(LARGEST_SHARE * self._lost))
-        return is_spread and self._pools[pool] + 1 <= self._limit * self._size
+    def _roomy(self, offers: Sequence[Offer]) -> BoolArray:
+        """Return which offers are of pools that may take one more node."""
+        pools = [(offer.instance_type, offer.zone) for offer in offers]
+        taken = np.array([self._taken[pool] for pool in pools], float)
+        held = np.array([self._pools[pool] for pool in pools], float)
+        one, share = np.ones(len(pools)), self._rules.pool_share_percent / 100
+        spread: BoolArray = within_share(taken, one, 1.0, math.ceil(LARGEST_SHARE * self._lost))
+        return spread & within_share(held, one, share, self._size)
 
     def _charge(self, priced: tuple[Offer, float]) -> tuple[float, str]:
         offer, usd = priced
@@ -172,7 +180,7 @@ def _near(offers: Sequence[Offer], node: Node, carried: Sequence[Workload]) -> S
 
 
 def _able(offers: Sequence[Offer], need: Resources, carried: Sequence[Workload], enough: int) -> list[Offer]:
-    """Return the first ``enough`` offers whose node would hold the pods."""
+    """Return the first ``enough`` offers whose node would hold the pods, one for each family and zone."""
 
     def fitting() -> Iterator[Offer]:
         for offer in offers:
@@ -181,7 +189,7 @@ def _able(offers: Sequence[Offer], need: Resources, carried: Sequence[Workload],
                 if all(accepts(workload, place) for workload in carried):
                     yield offer
 
-    return list(islice(fitting(), enough))
+    return list(islice(first_of_each(fitting(), cell), enough))
 
 
 def _is_spot(offer: Offer) -> bool:

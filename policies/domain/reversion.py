@@ -5,6 +5,8 @@ from decimal import Decimal
 
 LEAST_WAIT = timedelta(minutes=30)
 """No fallback is undone earlier, whatever the policy says (the safety floor)."""
+PACE = timedelta(minutes=5)
+"""Least time between two returns: capacity that only just came back is not trusted with everything."""
 LEAST_GAIN = Decimal("0.15")
 """Share of a node's price that a move must save, interruptions charged on both sides: less is not worth it,
 and would be taken back at the next small change of prices or risk."""

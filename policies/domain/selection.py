@@ -2,12 +2,14 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from datetime import datetime
 from decimal import Decimal
 
 import numpy as np
 
+from policies.domain.diversification import first_of_each
+from policies.domain.interruption_cost import expected_usd_per_hour, losses_per_hour
 from policies.domain.model import BoolArray, architecture, place_of_offer, vector
 from policies.domain.plan import Refusal
 from policies.domain.policy import Rules
@@ -17,8 +19,9 @@ from policies.domain.shapes import CapacityType, Offer, Workload
 Pool = tuple[str, str]
 """Instance type and zone: the pool that share caps count."""
 
-RISK_WEIGHT = {"cheapest": 0.0, "balanced": 0.25, "performance": 0.25}
-"""What a certain interruption within a day adds to a pool's price, as a share of it, by strategy."""
+RESTART_HOURS = {"lowest_price": 0.0, "balanced": 6.0, "capacity_optimized": 12.0}
+"""What one interruption costs, in hours of the price of the node and all that runs on it, by the policy's
+strategy. It is nothing, too, where the template asks for the cheapest pools."""
 GENERATION_WEIGHT = 0.10
 """What each generation behind the newest adds to the price under the strategy ``performance``."""
 MAX_ALTERNATIVES = 6
@@ -103,16 +106,24 @@ def _pools(names: list[str]) -> str:
 
 
 def effective_prices(offers: Sequence[Offer], rules: Rules) -> list[float]:
-    """Return what the strategy makes of each price, USD per hour: risk and age are charged on top."""
+    """Return the expected cost of each offer, USD per hour: its interruptions and its age charged on top."""
     strategy = rules.template.strategy
-    weight = RISK_WEIGHT.get(strategy, RISK_WEIGHT["balanced"])
+    restart_hours = 0.0 if strategy == "cheapest" else RESTART_HOURS[rules.strategy]
     newest = max((_generation(offer.family) for offer in offers), default=0)
     age_weight = GENERATION_WEIGHT if strategy == "performance" else 0.0
     return [
-        float(offer.usd_per_hour)
-        * (1 + weight * offer.interruption_risk + age_weight * (newest - _generation(offer.family)))
+        expected_usd_per_hour(
+            float(offer.usd_per_hour) * (1 + age_weight * (newest - _generation(offer.family))),
+            losses_per_hour(offer.interruption_risk),
+            restart_hours,
+        )
         for offer in offers
     ]
+
+
+def cell(offer: Offer) -> Hashable:
+    """Return what pools share that run dry together: sizes of one family in a zone share their hosts."""
+    return offer.family, offer.zone, offer.capacity_type
 
 
 def _generation(family: str) -> int:
@@ -159,16 +170,14 @@ def _referenced_labels(workloads: Sequence[Workload]) -> set[str]:
 def substitutes(chosen: Offer, offers: Sequence[Offer], holds: BoolArray, rules: Rules) -> tuple[str, ...]:
     """Return the pools to try when the chosen one is dry: cheapest first, on-demand last.
 
+    There is one for each family and zone, and none of the chosen one's while others are left.
     ``offers`` are cheapest first, and ``holds`` says which of them hold the same pods.
     """
     limit = chosen.usd_per_hour * MAX_ALTERNATIVE_PRICE
     able = [offers[int(index)] for index in np.flatnonzero(holds) if offers[int(index)].pool != chosen.pool]
-    alike = [
-        offer.pool
-        for offer in able
-        if offer.capacity_type is chosen.capacity_type and offer.usd_per_hour <= limit
-    ]
-    names = alike[:MAX_ALTERNATIVES]
+    alike = [o for o in able if o.capacity_type is chosen.capacity_type and o.usd_per_hour <= limit]
+    alike = sorted(first_of_each(alike, cell), key=lambda offer: cell(offer) == cell(chosen))
+    names = [offer.pool for offer in alike[:MAX_ALTERNATIVES]]
     if chosen.capacity_type is CapacityType.SPOT and rules.fallback_on_demand:
         names += [offer.pool for offer in able if offer.capacity_type is CapacityType.ON_DEMAND][:1]
     return tuple(names)

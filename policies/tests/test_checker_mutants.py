@@ -29,7 +29,7 @@ BESIDE_THE_POINT = {
     "Rules": {
         "template", "fallback_on_demand", "min_saving_percent", "min_saving_usd_per_month",
         "min_saving_usd_per_hour", "min_saving_per_disruption", "spot_to_spot_pools",
-        "spot_to_spot_saving_percent",
+        "spot_to_spot_saving_percent", "strategy", "spread_over_pools",
     },
     "template": {"strategy"},
     "PlanProposal": {"quoted_at"},

@@ -122,3 +122,33 @@ def test_given_a_policy_document_when_resolved_then_its_thresholds_reach_the_opt
     assert resolved.min_saving_per_disruption == pytest.approx(0.75)
     assert (resolved.spot_to_spot_pools, resolved.spot_to_spot_saving_percent) == (7, 12)
     assert resolved.spot_reversion == timedelta(minutes=45)
+
+
+def test_given_a_spot_node_that_just_came_when_proposing_then_the_return_to_spot_is_paced() -> None:
+    cluster = half_empty(group_kind="spotopt", launched_at=NOW - timedelta(hours=2))
+    came = node("n-new", capacity_type=CapacityType.SPOT, group_kind="spotopt", launched_at=NOW)
+    earlier = replace(came, launched_at=NOW - timedelta(minutes=10))
+
+    paced = plan_for(replace(cluster, nodes=(*cluster.nodes, came)), ONE_ZONE)
+    due = plan_for(replace(cluster, nodes=(*cluster.nodes, earlier)), ONE_ZONE)
+
+    assert paced.waves == ()
+    assert "on_demand_fallback" in codes(paced)
+    assert removed(due) >= {"n-0", "n-1"}
+
+
+@pytest.mark.parametrize(("share", "returns"), [("0.80", True), ("0.90", False)])
+def test_given_spot_hardly_below_on_demand_when_proposing_then_a_node_of_ours_stays_on_demand(
+    share: str, returns: bool
+) -> None:
+    cluster = half_empty(group_kind="spotopt", launched_at=NOW - timedelta(hours=2))
+    busy = replace(cluster, nodes=cluster.nodes[:3])
+    pods = {("web", each.id): 4 for each in busy.nodes}
+    full = snapshot(busy.nodes, [workload("web", 12, 1500, 4000)], pods)
+    usd = (busy.nodes[0].usd_per_hour * Decimal(share)).quantize(Decimal("0.000001"))
+    pools = [offer("m5.2xlarge", zone, usd_per_hour=usd, interruption_risk=0.0) for zone in ZONES]
+
+    plan = plan_for(full, pools, min_saving_percent=0, min_saving_per_disruption=0.0)
+
+    assert bool(plan.waves) is returns
+    assert ("on_demand_fallback" in codes(plan)) is not returns

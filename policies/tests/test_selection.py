@@ -108,3 +108,21 @@ def test_given_a_chosen_pool_when_substituted_then_equals_come_cheapest_first_an
     assert chosen.pool not in names
     assert [prices[name] for name in names[:-1]] == sorted(prices[name] for name in names[:-1])
     assert names[-1].endswith(":on_demand")
+    families = {o.pool: (o.family, o.zone) for o in pools}
+    cells = [families[name] for name in names[:-1]]
+    assert len(set(cells)) == len(cells)
+    assert (chosen.family, chosen.zone) not in cells
+
+
+@pytest.mark.parametrize(
+    ("strategy", "best"), [("lowest_price", 0), ("balanced", 0), ("capacity_optimized", 1)]
+)
+def test_given_a_somewhat_risky_pool_when_priced_then_the_policy_decides_what_a_restart_costs(
+    strategy: str, best: int
+) -> None:
+    pools = [
+        offer(usd_per_hour=Decimal("0.100"), interruption_risk=0.15),
+        offer(usd_per_hour=Decimal("0.105"), interruption_risk=0.0),
+    ]
+
+    assert np.argmin(effective_prices(pools, rules(strategy=strategy))) == best

@@ -9,7 +9,7 @@ import numpy as np
 
 from clusters.domain.interruptions import FLAG_LASTS
 from mlregistry.domain.heuristic import interruption_risk
-from policies.domain.diversification import allowances, within_share
+from policies.domain.diversification import allowances, first_of_each, within_share
 from policies.domain.interruption_cost import (
     Sight,
     expected_losses_per_hour,
@@ -198,9 +198,8 @@ class RiskAware:
         holds &= self._buyer.zones == self._buyer.zones[bought.pool]
         ranked = np.flatnonzero(holds)
         ranked = ranked[np.argsort(charged[ranked], kind="stable")]
-        by_cell: dict[int, int] = {}
-        for pool in ranked.tolist():
-            by_cell.setdefault(int(self._cell[pool]), pool)
+        first = first_of_each(ranked.tolist(), lambda pool: int(self._cell[pool]))
+        by_cell = {int(self._cell[pool]): pool for pool in first}
         by_cell.pop(int(self._cell[bought.pool]) if self._spot[bought.pool] else UNLIMITED, None)
         on_demand = [by_cell.pop(-1)] if -1 in by_cell else []
         return (*list(by_cell.values())[:MAX_ALTERNATIVES], *on_demand)
