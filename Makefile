@@ -12,7 +12,6 @@ IMPORTED_AT_START := amqp anyio asgiref boto3 botocore celery channels channels_
   uvicorn websockets werkzeug yaml
 SPEED ?= 10
 PORT ?= 8000
-RUNS ?= 200
 SEED ?= 1
 
 .PHONY: run test check smoke bench bench-packing bench-cases bench-interruptions bench-replay bench-agents chaos format install browser clean
@@ -35,8 +34,8 @@ check: install ## Format, lint, types, layers, templates, migrations, deployment
 smoke: install ## Drive a fresh instance through the public API and compare it with the simulator's records
 	$(BIN)/python -m spotopt.tests.smoke $(ARGS)
 
-chaos: install ## Optimize many clusters under faults; RUNS=, SEED=, and BREAK= takes one safeguard out
-	$(BIN)/python -m spotopt.tests.chaos --runs $(RUNS) --seed $(SEED) $(if $(BREAK),--break $(BREAK))
+chaos: install ## Optimize many clusters under faults; RUNS=, SEED=; BREAK=name, or all, takes safeguards out
+	$(BIN)/python -m spotopt.tests.chaos --seed $(SEED) $(if $(RUNS),--runs $(RUNS)) $(if $(BREAK),--break $(BREAK))
 
 bench: install ## Measure, beside a reference in the same run
 	$(BIN)/python -m spotopt.bench $(ARGS)

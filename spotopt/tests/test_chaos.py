@@ -1,14 +1,20 @@
 """The judges of the fault run: each must be able to say no."""
 
 import importlib
+import json
+import time
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 
-from spotopt.tests.chaos import records, report
+from spotopt.tests.chaos import judge, records, report
+from spotopt.tests.chaos.campaign import Tally
 from spotopt.tests.chaos.records import Move
 from spotopt.tests.chaos.sabotage import sitecustomize
+from spotopt.tests.chaos.wire import Witness
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 CLAIM = Move(
@@ -64,16 +70,71 @@ def test_given_what_looks_alike_when_judged_then_no_counter_moves(moves):
     assert not records.count(moves)
 
 
-def test_given_losses_when_counted_then_those_of_the_owner_and_of_budgets_are_told_apart():
+class World:
+    """The simulator's records of one cluster."""
+
+    def __init__(self, losses=(), violations=(), duplicates=(), orphans=()):
+        cluster = {"pdb_violations": list(violations), "below_minimum": list(losses)}
+        self._records = {
+            "availability": {"clusters": {"one": cluster}},
+            "launches": {"duplicates": list(duplicates), "orphans": list(orphans)},
+        }
+
+    def read(self, name):
+        return self._records[name]
+
+
+@pytest.fixture
+def stage(monkeypatch):
+    """A stage whose queue and agents did nothing wrong."""
+    clock = json.dumps({"origin": NOW.timestamp(), "wall": time.time(), "rate": 20})
+    monkeypatch.setattr(records, "read", lambda _directory: [CLAIM, END])
+    monkeypatch.setattr(records, "left_open", lambda _directory, *, now: [])
+    return SimpleNamespace(
+        database=None,
+        instance=SimpleNamespace(clock=lambda: clock),
+        wire=SimpleNamespace(witness=Witness()),
+        world=World(),
+    )
+
+
+def counted(stage, tally=None):
+    return Counter(name for name, _ in judge.findings(stage, tally or Tally()))
+
+
+def test_given_nothing_wrong_when_judged_then_no_counter_moves(stage):
+    assert not counted(stage, Tally(ended=Counter({"completed": 3, "stopped": 1})))
+
+
+def test_given_losses_when_judged_then_those_of_the_owner_and_of_budgets_are_told_apart(stage):
     losses = [
         {"voluntary": True, "budget": ""},
         {"voluntary": True, "budget": "web"},
         {"voluntary": False, "budget": ""},
     ]
+    stage.world = World(losses=losses, violations=[{}])
 
-    counters = report.availability_counters([{"pdb_violations": [{}], "below_minimum": losses}])
+    assert counted(stage) == {"PDB violations": 1, "pods below minimum because of us": 1}
 
-    assert counters == {"PDB violations": 1, "pods below minimum because of us": 1}
+
+def test_given_what_the_simulator_the_agents_and_the_runs_did_when_judged_then_each_has_its_counter(stage):
+    stage.world = World(duplicates=[{}], orphans=[{}])
+    stage.wire.witness.obeyed_forgeries.add("a1")
+    stage.wire.witness.run_twice["a2"] = ("one", "another")
+    tally = Tally(ended=Counter({"hang": 1, "failed": 1}), left_cordoned={"node-1"})
+
+    assert counted(stage, tally) == dict.fromkeys(
+        [
+            "duplicate launches",
+            "orphans after the sweep",
+            "forged commands obeyed",
+            "commands run twice",
+            "cordoned nodes left behind",
+            "runs that hang",
+            "runs that failed",
+        ],
+        1,
+    )
 
 
 def test_given_a_counter_that_moved_or_a_fault_that_was_rare_when_reported_then_the_run_is_no_proof():
@@ -94,3 +155,11 @@ def test_given_every_safeguard_when_looked_up_then_what_takes_it_out_finds_it_an
             for step in patch.path.split("."):
                 holder = getattr(holder, step)
             assert callable(holder)
+
+
+def test_given_a_safeguard_that_nothing_moved_when_reported_then_its_row_says_so():
+    broken = [report.Broken("nonce", moved=0, runs=10, seconds=61.4)]
+
+    row = report.broken_lines(broken)[-1]
+
+    assert row == "| `nonce` | the agent's memory of commands | commands run twice | 0 | 61 |"

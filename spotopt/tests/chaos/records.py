@@ -47,6 +47,12 @@ _READ = """SELECT action_id::text, cluster_id::text, kind, is_voluntary, instanc
                   lease_until, at, created_at, is_paused, nodes, written_in
            FROM witnessed_moves ORDER BY id"""
 
+OVERDUE = timedelta(minutes=3)
+"""How long the reaper may take; it looks every minute."""
+_LEFT_OPEN = """SELECT id::text, kind, status FROM actions
+                WHERE (status = 'pending' AND expires_at < %(latest)s)
+                   OR (status = 'running' AND route = 'agent' AND lease_until < %(latest)s)"""
+
 
 @dataclass(frozen=True, slots=True)
 class Move:
@@ -82,6 +88,11 @@ def watch(directory: Path) -> None:
 def read(directory: Path) -> list[Move]:
     """Return every move since, oldest first."""
     return [Move(*row) for row in _execute(directory, _READ)]
+
+
+def left_open(directory: Path, *, now: datetime) -> list[str]:
+    """Return the actions whose time was over well before ``now``, and that nobody closed."""
+    return [" ".join(row) for row in _execute(directory, _LEFT_OPEN, {"latest": now - OVERDUE})]
 
 
 def count(moves: Iterable[Move]) -> Counter[str]:
@@ -126,9 +137,9 @@ def _broken_by(move: Move) -> Iterator[str]:
         yield "voluntary work begun in a pause"
 
 
-def _execute(directory: Path, statement: str) -> list[Any]:
+def _execute(directory: Path, statement: str, values: Mapping[str, object] | None = None) -> list[Any]:
     with closing(psycopg2.connect(host=str(directory), user="postgres", dbname="postgres")) as connection:
         connection.autocommit = True
         cursor = connection.cursor()
-        cursor.execute(statement)
+        cursor.execute(statement, values)
         return cursor.fetchall() if cursor.description else []

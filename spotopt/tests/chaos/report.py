@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 LEAST_STRIKES = 20
 COUNTERS = (
@@ -16,6 +15,7 @@ COUNTERS = (
     "moves that no rule allows",
     "actions claimed twice",
     "actions begun after their time",
+    "actions left open after their time",
     "voluntary work begun in a pause",
     "nodes disrupted beyond the budget",
     "forged commands obeyed",
@@ -24,11 +24,11 @@ COUNTERS = (
 SAFEGUARDS: Mapping[str, tuple[str, str]] = {
     "pdb": ("disruption budgets, enforced by the eviction API", "PDB violations"),
     "client-token": ("client tokens, and the look for what a token launched", "duplicate launches"),
-    "claim": ("the claim's conditional update", "moves that no rule allows"),
+    "claim": ("the claim's conditional update", "actions claimed twice"),
     "recheck": ("the check on fresh state at the claim", "voluntary work begun in a pause"),
     "budget": ("the cap on nodes disrupted at once", "nodes disrupted beyond the budget"),
     "expiry": ("the end of an action's time", "actions begun after their time"),
-    "reaper": ("the reaper of overdue actions", "runs that hang"),
+    "reaper": ("the reaper of overdue actions", "actions left open after their time"),
     "cleanup": ("the tidying at a plan's end", "cordoned nodes left behind"),
     "signature": ("the agent's check of signatures", "forged commands obeyed"),
     "nonce": ("the agent's memory of commands", "commands run twice"),
@@ -55,14 +55,15 @@ class Outcome:
         return [*moved, *rare, *short]
 
 
-def availability_counters(clusters: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Return how often our acts broke a budget, or left replicas without any that is healthy."""
-    return {
-        "PDB violations": sum(len(each["pdb_violations"]) for each in clusters),
-        "pods below minimum because of us": sum(
-            loss["voluntary"] and not loss["budget"] for each in clusters for loss in each["below_minimum"]
-        ),
-    }
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """What happened without one safeguard."""
+
+    name: str
+    moved: int
+    """By how much its counter."""
+    runs: int
+    seconds: float
 
 
 def lines(outcome: Outcome) -> list[str]:
@@ -75,3 +76,13 @@ def lines(outcome: Outcome) -> list[str]:
         for name in COUNTERS
     ]
     return [head, "faults that struck:", *faults, *counters]
+
+
+def broken_lines(broken: Sequence[Broken]) -> list[str]:
+    """Return a Markdown table of the safeguards, and what their absence did."""
+    rows = [
+        f"| `{each.name}` | {SAFEGUARDS[each.name][0]} | {SAFEGUARDS[each.name][1]} | {each.moved} "
+        f"| {each.seconds:.0f} |"
+        for each in broken
+    ]
+    return ["| BREAK= | without | counter | value | seconds |", "|---|---|---|---:|---:|", *rows]

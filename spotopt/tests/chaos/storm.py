@@ -10,8 +10,8 @@ from dataclasses import fields
 
 import httpx
 
-from spotopt.tests.chaos.campaign import Agents, Campaign
-from spotopt.tests.chaos.wire import Rates, Wire
+from spotopt.tests.chaos.stage import Stage
+from spotopt.tests.chaos.wire import Rates
 from spotopt.tests.smoke.sabotage import pid_of
 
 VICTIMS = ("worker", "optimizer", "actuator", "agent", "web", "postgres", "redis")
@@ -68,9 +68,9 @@ LABELS = {
 class Storm:
     """Strikes in step with the campaign, so that every kind has struck enough when the last run ends."""
 
-    def __init__(self, *, campaign: Campaign, wire: Wire, agents: Agents, seed: int, strikes: int) -> None:
-        self._campaign, self._wire, self._agents = campaign, wire, agents
-        self._random = random.Random(seed)  # reproducible
+    def __init__(self, stage: Stage, *, strikes: int) -> None:
+        self._stage, self._wire, self._agents = stage, stage.wire, stage.agents
+        self._random = random.Random(stage.seed)  # reproducible
         self._done: Counter[str] = Counter()
         self._blows = self._shuffled(strikes)
         self._planned = strikes * (len(VICTIMS) + 4)
@@ -82,12 +82,12 @@ class Storm:
         """Switch on what strikes by chance."""
         for each in fields(WIRE):
             setattr(self._wire.rates, each.name, getattr(WIRE, each.name))
-        self._campaign.world.order("faults", {"aws": AWS, "kube": KUBE})
+        self._stage.world.order("faults", {"aws": AWS, "kube": KUBE})
 
     def end(self) -> None:
         """Let everything work again."""
         self._wire.rates = Rates()
-        self._campaign.world.order("faults", {"aws": CALM_AWS, "kube": {"error_rate": 0.0}})
+        self._stage.world.order("faults", {"aws": CALM_AWS, "kube": {"error_rate": 0.0}})
         self._resume_clusters(everything=True)
 
     def tick(self, *, progress: float) -> None:
@@ -104,7 +104,7 @@ class Storm:
 
     def struck(self) -> dict[str, int]:
         """Return how often each fault hit, by what it is called."""
-        faults = self._campaign.world.read("faults")
+        faults = self._stage.world.read("faults")
         found = self._done + self._wire.witness.struck + Counter(faults["aws_struck"])
         found += Counter(faults["kube"]["struck"])
         return {label: found[name] for name, label in LABELS.items()}
@@ -122,26 +122,26 @@ class Storm:
             if blow in VICTIMS:
                 self._kill(blow, cluster_id)
             elif blow == "partition":
-                self._wire.cut(cluster_id, PARTITION_MINUTES * 60 / self._campaign.instance_rate)
+                self._wire.cut(cluster_id, self._stage.seconds(minutes=PARTITION_MINUTES))
             elif blow == "expired_key":
                 self._revoke_key(cluster_id)
             elif blow == "pause":
                 self._pause(cluster_id)
             else:
-                self._campaign.world.order("faults", {"aws": {"fail_after": LOST_LAUNCHES}})
+                self._stage.world.order("faults", {"aws": {"fail_after": LOST_LAUNCHES}})
         except (ProcessLookupError, FileNotFoundError, KeyError, SystemExit, httpx.HTTPError) as error:
-            self._campaign.say(f"{blow} missed: {error!r}")
+            self._stage.say(f"{blow} missed: {error!r}")
 
     def _kill(self, victim: str, cluster_id: str) -> None:
         if victim == "agent":
             self._agents.kill(cluster_id)
         else:
-            os.kill(pid_of(self._campaign.instance.state, victim), signal.SIGKILL)
+            os.kill(pid_of(self._stage.instance.state, victim), signal.SIGKILL)
         self._done[victim] += 1
 
     def _revoke_key(self, cluster_id: str) -> None:
         """Revoke the agent's key, let it run into that, then give it another."""
-        api = self._campaign.api
+        api = self._stage.api
         path = f"/clusters/{cluster_id}/keys"
         old = [key for key in api.get(path)["keys"] if key["revoked_at"] is None and key["kind"] == "agent"]
         token = api.post(path, {"description": "Replaces a revoked one"})["api_token"]
@@ -153,7 +153,7 @@ class Storm:
     def _pause(self, cluster_id: str) -> None:
         self._set_pause(cluster_id, is_paused=True)
         self._done["pause"] += 1
-        until = time.monotonic() + PAUSED_MINUTES * 60 / self._campaign.instance_rate
+        until = time.monotonic() + self._stage.seconds(minutes=PAUSED_MINUTES)
         self._resume.append((until, cluster_id))
 
     def _resume_clusters(self, *, everything: bool = False) -> None:
@@ -163,6 +163,6 @@ class Storm:
             self._resume.remove(due)
 
     def _set_pause(self, cluster_id: str, *, is_paused: bool) -> None:
-        self._campaign.api.patch(
+        self._stage.api.patch(
             f"/clusters/{cluster_id}/maintenance", {"enabled": is_paused, "reason": "Fault run"}
         )

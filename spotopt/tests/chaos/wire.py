@@ -7,7 +7,7 @@ import random
 import re
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
@@ -20,6 +20,7 @@ from simulator.web import Receive, Send
 _PASSED_ON = ("authorization", "content-type", "content-encoding", "user-agent")
 _ROAD = re.compile(r"/api/v1/clusters/([0-9a-f-]{36})/(.+)")
 SKEWED_SECONDS = 60
+_LOOK_SECONDS = 0.02
 REFUSED = frozenset({"expired", "bad_signature", "wrong_cluster", "wrong_agent"})
 """Codes of results that say that nothing was done."""
 
@@ -59,6 +60,8 @@ class Wire:
         self.witness = Witness()
         self._cut_until: dict[str, float] = {}
         self._noticed: set[str] = set()
+        self._held: set[str] = set()
+        self._under_way: defaultdict[str, set[asyncio.Task[httpx.Response | None]]] = defaultdict(set)
         self._random = random.Random(seed)  # reproducible
         self._http = httpx.AsyncClient(
             base_url=target, timeout=60, limits=httpx.Limits(max_connections=None), trust_env=False
@@ -91,6 +94,21 @@ class Wire:
         """Let nothing pass between one agent and the product for so long, by the wall."""
         self._noticed.discard(cluster_id)
         self._cut_until[cluster_id] = time.monotonic() + seconds
+        self._break_off(cluster_id)
+
+    def hold(self, cluster_id: str) -> None:
+        """Keep what one agent says from the product until its release."""
+        self._held.add(cluster_id)
+        self._break_off(cluster_id)
+
+    def release(self, cluster_id: str) -> None:
+        """Let what was held arrive, at once."""
+        self._held.discard(cluster_id)
+
+    def _break_off(self, cluster_id: str) -> None:
+        """End what hangs, as a network that breaks does; a claim would be answered across the gap."""
+        for exchange in list(self._under_way[cluster_id]):
+            exchange.get_loop().call_soon_threadsafe(exchange.cancel)
 
     def _is_cut(self, cluster_id: str) -> bool:
         if time.monotonic() > self._cut_until.get(cluster_id, 0):
@@ -129,8 +147,24 @@ class Wire:
     ) -> httpx.Response | None:
         """Return the product's answer, perhaps touched; None when the message or its answer got lost."""
         road = _ROAD.fullmatch(path)
-        if road is not None and self._is_cut(road[1]):
+        cluster_id = road[1] if road else ""
+        while cluster_id in self._held:
+            await asyncio.sleep(_LOOK_SECONDS)
+        if self._is_cut(cluster_id):
             return None
+        exchange = asyncio.ensure_future(self._exchange(method, path, headers, body))
+        self._under_way[cluster_id].add(exchange)
+        try:
+            await asyncio.wait({exchange})
+        finally:
+            exchange.cancel()
+            self._under_way[cluster_id].discard(exchange)
+        return None if exchange.cancelled() or self._is_cut(cluster_id) else exchange.result()
+
+    async def _exchange(
+        self, method: str, path: str, headers: dict[str, str], body: bytes
+    ) -> httpx.Response | None:
+        """Return what comes of one request on a wire that is not cut."""
         if self._strikes("dropped_request"):
             return None
         if self._strikes("delayed"):

@@ -1,18 +1,20 @@
 """Python imports this by itself in every process that the fault run starts: take one safeguard out.
 
-The product has no such switch. ``CHAOS_BREAK`` names a row of ``BREAKS``: a module and what to put in the
-place of one of its names as soon as it is imported.
+The product has no such switch. ``CHAOS_BREAK`` is the path of a file that names a row of ``BREAKS``: a module
+and what to put in the place of one of its names as soon as it is imported. Without the file nothing happens.
 """
 
 import importlib.util
 import os
 import sys
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -43,9 +45,10 @@ def _fresh_tokens(original: Any) -> Any:
 
 
 def _unconditional(original: Any) -> Any:
-    """A claim that reads first and writes whatever it finds."""
+    """A claim that reads first, and later writes whatever it finds."""
 
     def claim(*, action: Any, claimed_by: str) -> bool:
+        time.sleep(1.5)  # long enough for somebody else to have read the same
         type(action).objects.filter(pk=action.pk).update(status="pending", claimed_by="")
         return bool(original(action=action, claimed_by=claimed_by))
 
@@ -133,5 +136,5 @@ def arm(name: str) -> None:
     sys.meta_path.insert(0, _Finder(patches))
 
 
-if "CHAOS_BREAK" in os.environ:
-    arm(os.environ["CHAOS_BREAK"])
+if Path(os.environ.get("CHAOS_BREAK", "")).is_file():
+    arm(Path(os.environ["CHAOS_BREAK"]).read_text())
