@@ -21,7 +21,16 @@ RUN_MINUTES = 120
 """A run that is not over by then, by the simulated clock, hangs."""
 NEWS_MINUTES = 12
 """After this long a change of the load is known and its nodes are old enough to be looked at."""
-_POLL_SECONDS = 1.5
+BOOT_MINUTES = 4
+"""Before that, it is too early to ask what a change of the load makes possible."""
+EAGER = {
+    "min_saving_percent": 0,
+    "min_saving_usd_per_month": None,
+    "min_saving_per_disruption": 0,
+    "min_saving_usd_per_hour": "0.0001",
+}
+"""A policy that finds every saving worth its disruption: more plans, and larger ones."""
+_POLL_SECONDS, _ASK_SECONDS = 1.5, 4.0
 
 Cluster = dict[str, Any]
 Provocation = Callable[[Cluster, str], AbstractContextManager[None]]
@@ -98,6 +107,7 @@ class Campaign:
 
     def _connect(self, cluster: Cluster) -> None:
         api = self._stage.api
+        api.patch(f"/policies/{cluster['id']}", {"config": {"binpack": EAGER}})
         issued = api.post("/clusters/connect", {"cluster_id": cluster["id"]})
         self._stage.agents.add(cluster, issued["api_token"])
         path = f"/clusters/{cluster['id']}"
@@ -109,6 +119,7 @@ class Campaign:
         try:
             if number > 1:
                 Customer(stage, cluster, dice).change_load()
+                self._pause(stage.seconds(minutes=BOOT_MINUTES))
             how = self._run_once(cluster)
         except (SystemExit, httpx.HTTPError) as error:
             stage.say(f"{cluster['name']} run {number} failed: {error}")
@@ -126,7 +137,7 @@ class Campaign:
             if plan is not None and not plan["document"]["waves"] and time.monotonic() > news:
                 return "nothing to do"
             if plan is None or not plan["document"]["waves"] or not self._approve(cluster, plan["id"]):
-                self._pause()
+                self._pause(_ASK_SECONDS)
                 continue
             over = self._until(f"/plans/{plan['id']}", OVER, deadline)
             return str(over["status"]) if over else "hang"
@@ -154,6 +165,6 @@ class Campaign:
             self._pause()
         return None
 
-    def _pause(self) -> None:
-        if self._is_told_to_end.wait(_POLL_SECONDS):
+    def _pause(self, seconds: float = _POLL_SECONDS) -> None:
+        if self._is_told_to_end.wait(seconds):
             raise Ended

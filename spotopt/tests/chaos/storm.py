@@ -17,7 +17,7 @@ from spotopt.tests.smoke.sabotage import pid_of
 VICTIMS = ("worker", "optimizer", "actuator", "agent", "web", "postgres", "redis")
 AWS = {
     "throttle_rate": 0.04, "error_rate": 0.04, "expired_rate": 0.02, "lost_answer_rate": 0.05,
-    "no_capacity_rate": 0.35, "slow_boot_rate": 0.25, "slow_boot_seconds": 240.0,
+    "no_capacity_rate": 0.5, "slow_boot_rate": 0.25, "slow_boot_seconds": 240.0,
 }  # fmt: skip
 KUBE = {"error_rate": 0.03, "codes": [409, 429, 500]}
 WIRE = Rates(
