@@ -24,7 +24,7 @@ COUNTERS = (
 SAFEGUARDS: Mapping[str, tuple[str, str]] = {
     "pdb": ("disruption budgets, enforced by the eviction API", "PDB violations"),
     "client-token": ("client tokens, and the look for what a token launched", "duplicate launches"),
-    "claim": ("the claim's conditional update", "actions claimed twice"),
+    "claim": ("the claim's conditional update", "moves that no rule allows"),
     "recheck": ("the check on fresh state at the claim", "voluntary work begun in a pause"),
     "budget": ("the cap on nodes disrupted at once", "nodes disrupted beyond the budget"),
     "expiry": ("the end of an action's time", "actions begun after their time"),
