@@ -11,8 +11,10 @@ from typing import Any
 
 import httpx
 
+from spotopt.management.runtime import WORKERS
 from spotopt.tests.chaos import judge, report
 from spotopt.tests.chaos.campaign import Campaign, Cluster
+from spotopt.tests.chaos.customer import Kubernetes
 from spotopt.tests.chaos.sabotage import sitecustomize
 from spotopt.tests.chaos.stage import Stage
 from spotopt.tests.chaos.storm import LOST_LAUNCHES
@@ -20,14 +22,14 @@ from spotopt.tests.chaos.wire import Rates
 from spotopt.tests.smoke.client import wait_until
 from spotopt.tests.smoke.sabotage import pid_of
 
-SABOTAGED = ("web", "worker", "actuator")
+SABOTAGED = ("web", *WORKERS)
 """What runs the product's code; agents start anew with their clusters."""
 CLUSTERS = 2
 """For each safeguard, so that no one sees what another's absence left behind."""
 LATE_MINUTES = 6
 """Longer than most actions may wait."""
 _LOOK_SECONDS = 1.0
-_WAIT_SECONDS = 60
+_WAIT_SECONDS, _BACK_SECONDS = 20, 60
 RATES: Mapping[str, Rates] = MappingProxyType({"signature": Rates(forged=1), "nonce": Rates(replayed=1)})
 
 
@@ -37,6 +39,7 @@ class Saboteur:
     def __init__(self, stage: Stage, *, order: Path, runs: int) -> None:
         self._stage, self._order, self._runs = stage, order, runs
         self._provocations = {
+            "pdb": self._forbid_disruptions,
             "client-token": self._lose_launches,
             "recheck": self._pause_before_the_claim,
             "expiry": self._claim_late,
@@ -85,7 +88,7 @@ class Saboteur:
             self._order.write_text(name)
             for process in SABOTAGED:
                 os.kill(pid_of(self._stage.instance.state, process), signal.SIGKILL)
-            wait_until("the product to be back", self._is_back, seconds=_WAIT_SECONDS)
+            wait_until("the product to be back", self._is_back, seconds=_BACK_SECONDS)
 
     def _is_back(self) -> bool:
         try:
@@ -94,6 +97,15 @@ class Saboteur:
             return False
 
     # --- provocations ----------------------------------------------------------------------------------
+
+    @contextmanager
+    def _forbid_disruptions(self, cluster: Cluster, _plan_id: str) -> Iterator[None]:
+        kubernetes = Kubernetes(self._stage.world, cluster["name"])
+        path = "/apis/policy/v1/namespaces/default/poddisruptionbudgets"
+        for each in kubernetes.ask("GET", path)["items"]:
+            strict = {"spec": {"minAvailable": "100%", "maxUnavailable": None}}
+            kubernetes.ask("PATCH", f"{path}/{each['metadata']['name']}", strict)
+        yield
 
     @contextmanager
     def _lose_launches(self, _cluster: Cluster, _plan_id: str) -> Iterator[None]:

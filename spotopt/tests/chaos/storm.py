@@ -31,7 +31,7 @@ WIRE = Rates(
 CALM_AWS = dict.fromkeys(AWS, 0.0)
 LOST_LAUNCHES = {"CreateFleet": 6}
 """As many answers in a row as the client tries, so that the caller never learns what was launched."""
-STRIKES = 24
+STRIKES = 22
 """How often each deliberate fault is to strike over the whole run."""
 PAUSE_SECONDS = 2.0
 PAUSED_MINUTES, PARTITION_MINUTES = 4, 8
