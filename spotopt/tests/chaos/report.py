@@ -26,7 +26,10 @@ SAFEGUARDS: Mapping[str, tuple[str, str]] = {
     "client-token": ("client tokens, and the look for what a token launched", "duplicate launches"),
     "claim": ("the claim's conditional update", "moves that no rule allows"),
     "recheck": ("the check on fresh state at the claim", "voluntary work begun in a pause"),
-    "budget": ("the cap on nodes disrupted at once", "nodes disrupted beyond the budget"),
+    "budget": (
+        "the cap on nodes disrupted at once, in the plan, its check and the queue",
+        "nodes disrupted beyond the budget",
+    ),
     "expiry": ("the end of an action's time", "actions begun after their time"),
     "reaper": ("the reaper of overdue actions", "actions left open after their time"),
     "cleanup": ("the tidying at a plan's end", "cordoned nodes left behind"),

@@ -88,6 +88,7 @@ BREAKS: dict[str, tuple[Patch, ...]] = {
     "budget": (
         Patch("clusters.domain.guardrails", "disruption_cap", _always(1_000)),
         Patch("policies.domain.consolidation", "wave_limit", _always(1_000)),
+        Patch("policies.domain.checker", "_wave_limits", _always(())),
     ),
     "expiry": (Patch("clusters.domain.actions", "lifetime", _always(timedelta(days=1))),),
     "reaper": (Patch("clusters.services.actions", "reap", _always(0)),),
