@@ -86,6 +86,9 @@ class Wire:
 
     def stop(self) -> None:
         """Stop listening."""
+        self._held.clear()
+        for cluster_id in list(self._under_way):
+            self._break_off(cluster_id)
         self._server.should_exit = True
         self._server.force_exit = True
         self._thread.join(10)
