@@ -1,6 +1,7 @@
 """Hand actions to agents as signed commands, and take their results."""
 
 import secrets
+from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -10,7 +11,7 @@ from agentapi import protocol
 from agentapi.models import AgentAction
 from agentapi.services import presence
 from clusters.models import Action
-from clusters.services import actions
+from clusters.services import actions, handover
 from spotopt.core import crypto
 from spotopt.core.clock import utcnow
 from spotopt.core.errors import Gone, InvalidInput, NotFound
@@ -27,10 +28,10 @@ def claim(*, cluster_id: UUID, request: protocol.Claim) -> tuple[protocol.Comman
     """
     presence.require_leader(cluster_id=cluster_id, agent_id=request.agent_id)
     lost = _lost(cluster_id, request)
-    claimed = actions.claim_for_agent(
+    claimed = handover.claim_for_agent(
         cluster_id=cluster_id,
         agent_id=request.agent_id,
-        deliver=lambda action: _deliver(action, request.agent_id),
+        deliver=lambda granted: _deliver(granted, request.agent_id),
         limit=request.limit,
     )
     return (*lost, *claimed)
@@ -95,7 +96,13 @@ def _lost(cluster_id: UUID, request: protocol.Claim) -> list[protocol.Command]:
     return [_command(each) for each in picked_up if str(each.action_id) not in known]
 
 
-def _deliver(action: Action, agent_id: str) -> protocol.Command:
+def _deliver(granted: Sequence[Action], agent_id: str) -> list[protocol.Command]:
+    deliveries = [_delivery(action, agent_id) for action in granted]
+    AgentAction.objects.bulk_create(deliveries)
+    return [_command(delivery) for delivery in deliveries]
+
+
+def _delivery(action: Action, agent_id: str) -> AgentAction:
     delivery = AgentAction(
         organization_id=action.organization_id,
         cluster_id=action.cluster_id,
@@ -109,8 +116,7 @@ def _deliver(action: Action, agent_id: str) -> protocol.Command:
         expires_at=action.expires_at,
     )
     delivery.signature = crypto.sign(_command(delivery).signed_document())
-    delivery.save(force_insert=True)
-    return _command(delivery)
+    return delivery
 
 
 def _command(delivery: AgentAction) -> protocol.Command:

@@ -1,15 +1,14 @@
 """Request, claim and report actions: the only road by which anything is changed."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
-from typing import TypeVar
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Case, Q, When
+from django.db.models import Q
 
 from audit.models import AuditLog
-from audit.services import Subject, record
+from audit.services import Entry, Subject, record_all
 from clusters.domain import actions as rules
 from clusters.domain.facts import Verdict
 from clusters.domain.guardrails import judge
@@ -22,7 +21,6 @@ from spotopt.core.live import announce
 from spotopt.core.queue import enqueue
 
 Params = Mapping[str, object]
-Delivery = TypeVar("Delivery")
 
 
 def request_action(
@@ -44,7 +42,28 @@ def request_action(
     known = Action.objects.filter(idempotency_key=idempotency_key).first()
     if known is not None:
         return known
-    action = Action(
+    action = draft(
+        cluster=cluster, kind=kind, target=target, params=params, reason=reason, actor=actor,
+        idempotency_key=idempotency_key, plan_id=plan_id, is_voluntary=is_voluntary,
+    )  # fmt: skip
+    require_allowed(action)
+    return _queue(action, actor)
+
+
+def draft(
+    *,
+    cluster: Cluster,
+    kind: str,
+    target: str,
+    params: Params,
+    reason: str,
+    actor: Actor,
+    idempotency_key: str,
+    plan_id: UUID | None = None,
+    is_voluntary: bool = True,
+) -> Action:
+    """Return an action that is neither judged nor stored yet."""
+    return Action(
         organization_id=cluster.organization_id,
         cluster=cluster,
         kind=kind,
@@ -58,8 +77,6 @@ def request_action(
         is_voluntary=is_voluntary,
         expires_at=utcnow() + rules.lifetime(kind),
     )
-    require_allowed(action)
-    return _queue(action, actor)
 
 
 def require_allowed(action: Action) -> None:
@@ -118,31 +135,6 @@ _COPIED = (
 )
 
 
-def claim_for_agent(
-    *, cluster_id: UUID, agent_id: str, deliver: Callable[[Action], Delivery], limit: int = 10
-) -> list[Delivery]:
-    """Give the agent its pending actions, each to one caller only; return what ``deliver`` made.
-
-    What cannot wait goes first: reactions before plans, and cordons before drains; then the oldest.
-
-    Each is judged again on fresh state; what the safety floor forbids now is marked refused instead. Each
-    is claimed and delivered in a transaction of its own: a refusal locks the record until the commit, and
-    nobody may wait for another action meanwhile.
-    """
-    waiting = Action.objects.filter(
-        cluster_id=cluster_id, route=Action.Route.AGENT, status=Action.Status.PENDING, expires_at__gt=utcnow()
-    ).order_by("is_voluntary", _CORDONS_FIRST, "created_at")[:limit]
-    deliveries = []
-    for action in waiting:
-        with transaction.atomic():
-            if claim(action=action, claimed_by=agent_id):
-                deliveries.append(deliver(action))
-    return deliveries
-
-
-_CORDONS_FIRST = Case(When(kind=Action.Kind.CORDON_NODE, then=0), default=1)
-
-
 def claim_for_actuator(*, action_id: UUID, worker: str) -> Action | None:
     """Give the AWS actuator one action, or None when somebody else has it or it is over.
 
@@ -170,9 +162,9 @@ def claim(*, action: Action, claimed_by: str) -> bool:
     verdict = _judge(action)
     action.refresh_from_db()
     if verdict is not None:
-        _refuse(action, verdict)
+        refuse(action, verdict)
         return False
-    _announce(action)
+    announce_change(action)
     return True
 
 
@@ -302,7 +294,8 @@ def reap(*, organization_id: UUID) -> int:
     return count
 
 
-def _refuse(action: Action, verdict: Verdict) -> None:
+def refuse(action: Action, verdict: Verdict) -> None:
+    """Close an action that the safety floor forbids."""
     finish(
         action=action,
         status=Action.Status.REFUSED,
@@ -321,10 +314,17 @@ def _tell(
     after: Params,
     usd_per_hour: Decimal | None = None,
 ) -> None:
-    _announce(action)
+    announce_change(action)
+    entry = entry_of(action, verb, sentence, after=after, usd_per_hour=usd_per_hour)
+    record_all(actor=actor, entries=[entry])
+
+
+def entry_of(
+    action: Action, verb: str, sentence: str, *, after: Params, usd_per_hour: Decimal | None = None
+) -> Entry:
+    """Return what goes on the record about an action."""
     kind = "instance" if action.params.get("instance_id") else "cluster"
-    record(
-        actor=actor,
+    return Entry(
         event=f"clusters.action.{verb}",
         sentence=sentence,
         subject=Subject(kind, action.target, action.target),
@@ -343,7 +343,8 @@ _OUTCOMES: dict[str, str] = {
 }
 
 
-def _announce(action: Action) -> None:
+def announce_change(action: Action) -> None:
+    """Have open pages look at the action again when the transaction commits."""
     topic = {"plan_id": str(action.plan_id)} if action.plan_id else {}
     announce(
         organization_id=action.organization_id,

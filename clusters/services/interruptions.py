@@ -1,28 +1,30 @@
 """React to AWS taking spot nodes back: close the node at once, empty it in time, see how it ended."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from django.db import transaction
 from django.db.models import Q, QuerySet, Sum
 
 from audit.models import AuditLog
-from audit.services import Subject, record
+from audit.services import Entry, Subject, record_all
 from clusters.domain import interruptions as rules
 from clusters.domain.interruptions import (
     DRAIN_MARGIN,
     FALSE_ALARM_AFTER,
     FLAG_LASTS,
     TAKEN_BACK,
-    Kind,
     Notice,
     Reception,
     Source,
 )
-from clusters.models import Action, Instance, Interruption
+from clusters.models import Action, Cluster, Instance, Interruption
 from clusters.selectors.guard import ALIVE
 from clusters.services.actions import request_action
+from clusters.services.handover import Wanted, request_together
 from spotopt.core.actor import Actor
 from spotopt.core.clock import utcnow
 from spotopt.core.errors import GuardrailViolated
@@ -31,6 +33,8 @@ from spotopt.core.queue import enqueue
 
 Status = Interruption.Status
 _ACCOUNT = "cluster__account"
+_Key = tuple[str, str]
+"""Instance id and kind of a notice."""
 
 
 def notices_from_agent(*, cluster_id: UUID, notices: Sequence[Notice]) -> list[Reception]:
@@ -54,85 +58,107 @@ def _take_in(nodes: QuerySet[Instance], notices: Sequence[Notice], source: Sourc
         .select_related(_ACCOUNT)
         .annotate(movable=Sum("placements__count", filter=~Q(placements__workload__kind="DaemonSet")))
     }
-    receptions, begun = [], []
-    for notice in notices:
-        reception, row = _receive(found.get(notice.instance_id), notice, source)
-        receptions.append(reception)
-        if row is not None:
-            begun.append(row)
-    for row in begun:
-        if row.kind == Interruption.Kind.INTERRUPTION:
-            _drain(row)
-    for row in begun:
-        _tell_noticed(row)
-    return receptions
+    told = [(found.get(notice.instance_id), notice) for notice in notices]
+    objections = [_objection(node, notice) for node, notice in told]
+    first: dict[_Key, tuple[Instance, Notice]] = {}
+    for (node, notice), objection in zip(told, objections, strict=True):
+        if node is not None and objection is None:
+            first.setdefault(_key(notice), (node, notice))
+    begun = _begin(first, source)
+    _drain([row for row in begun.values() if row.kind == Interruption.Kind.INTERRUPTION])
+    _tell_noticed(list(begun.values()))
+    return [
+        objection or (Reception.RECORDED if begun.pop(_key(notice), None) else Reception.KNOWN)
+        for notice, objection in zip(notices, objections, strict=True)
+    ]
 
 
-def _receive(node: Instance | None, notice: Notice, source: Source) -> tuple[Reception, Interruption | None]:
+def _key(notice: Notice) -> _Key:
+    return notice.instance_id, notice.kind.value
+
+
+def _objection(node: Instance | None, notice: Notice) -> Reception | None:
+    """Return why a notice cannot count, None when it may."""
     if notice.is_stale(utcnow()):
-        return Reception.STALE, None
+        return Reception.STALE
     if node is None:
-        return Reception.UNKNOWN_NODE, None
+        return Reception.UNKNOWN_NODE
     if node.lifecycle != Instance.Lifecycle.SPOT:
-        return Reception.NOT_SPOT, None
-    if node.state not in ALIVE:
-        return Reception.KNOWN, None
-    with transaction.atomic():
-        row = _store(node, notice, source)
-        if row is None:
-            return Reception.KNOWN, None
-        if notice.kind is Kind.INTERRUPTION:
-            _cordon(row)
-    return Reception.RECORDED, row
+        return Reception.NOT_SPOT
+    return None if node.state in ALIVE else Reception.KNOWN
 
 
-def _store(node: Instance, notice: Notice, source: Source) -> Interruption | None:
-    """Return the new row of a notice, or one that a false alarm had closed; None when it is known."""
-    row, is_new = Interruption.objects.select_for_update(of=("self",)).get_or_create(
+@transaction.atomic
+def _begin(told: Mapping[_Key, tuple[Instance, Notice]], source: Source) -> dict[_Key, Interruption]:
+    """Store what is new, or what a false alarm had closed, and have the nodes closed; return those rows."""
+    known = {
+        (row.instance.instance_id, row.kind): row
+        for row in Interruption.objects.select_for_update(of=("self",))
+        .select_related("instance", _ACCOUNT)
+        .filter(instance__in=[node for node, _ in told.values()])
+        .order_by("pk")
+    }
+    new = {
+        key: _new(node, notice, source) for key, (node, notice) in sorted(told.items()) if key not in known
+    }
+    Interruption.objects.bulk_create(
+        new.values(), ignore_conflicts=True
+    )  # another source may tell it now too
+    ours = set(
+        Interruption.objects.filter(pk__in=[row.pk for row in new.values()]).values_list("pk", flat=True)
+    )
+    begun = {key: row for key, row in new.items() if row.pk in ours}
+    begun |= {key: row for key, row in known.items() if key in told and _reopen(row, told[key][1])}
+    _cordon([row for row in begun.values() if row.kind == Interruption.Kind.INTERRUPTION])
+    return begun
+
+
+def _new(node: Instance, notice: Notice, source: Source) -> Interruption:
+    return Interruption(
         instance=node,
         kind=notice.kind.value,
-        defaults={
-            **_origin(node),
-            "source": source.value,
-            "noticed_at": notice.at,
-            "deadline": notice.ends_at,
-            "pods_at_notice": getattr(node, "movable", None) or 0,
-        },
+        source=source.value,
+        noticed_at=notice.at,
+        deadline=notice.ends_at,
+        pods_at_notice=getattr(node, "movable", None) or 0,
+        **_origin(node),
     )
-    if is_new:
-        return row
+
+
+def _reopen(row: Interruption, notice: Notice) -> bool:
+    """Open a row again that a false alarm had closed before this notice; tell whether that was so."""
     if row.status != Status.FALSE_ALARM or notice.at <= row.noticed_at:
-        return None
+        return False
     row.status, row.noticed_at, row.deadline = Status.OPEN, notice.at, notice.ends_at
     row.replacement_decided_at = row.replacement_action_id = row.ended_at = None
     row.note = ""
     row.save()
-    return row
+    return True
 
 
-def _origin(node: Instance) -> dict[str, object]:
+def _origin(node: Instance) -> dict[str, Any]:
     return {
         "organization_id": node.organization_id,
-        "cluster_id": node.cluster_id,
+        "cluster": node.cluster,
         "region": node.region,
         "zone_id": node.az_id,
         "instance_type": node.instance_type,
     }
 
 
-def _cordon(row: Interruption) -> None:
-    assert row.deadline is not None  # noqa: S101  # every interruption has one
-    params: dict[str, object] = {"deadline": row.deadline.isoformat()}
-    _ask(row, Action.Kind.CORDON_NODE, params, "AWS takes the node back in two minutes.")
+def _cordon(rows: Sequence[Interruption]) -> None:
+    _ask(rows, Action.Kind.CORDON_NODE, _until, "AWS takes the node back in two minutes.")
 
 
-def _drain(row: Interruption) -> None:
+def _drain(rows: Sequence[Interruption]) -> None:
+    now = utcnow()
+    in_time = [row for row in rows if row.deadline is not None and row.deadline - DRAIN_MARGIN > now]
+    _ask(in_time, Action.Kind.DRAIN_NODE, _until, "Its pods leave before AWS takes the node.")
+
+
+def _until(row: Interruption) -> dict[str, object]:
     assert row.deadline is not None  # noqa: S101  # every interruption has one
-    seconds = int((row.deadline - DRAIN_MARGIN - utcnow()).total_seconds())
-    if seconds > 0:
-        deadline = row.deadline.isoformat()
-        params: dict[str, object] = {"timeout_seconds": seconds, "deadline": deadline}
-        _ask(row, Action.Kind.DRAIN_NODE, params, "Its pods leave before AWS takes the node.")
+    return {"deadline": row.deadline.isoformat()}
 
 
 def request_for(
@@ -159,17 +185,30 @@ def action_key(row: Interruption, kind: str) -> str:
     return rules.action_key(row.pk, row.noticed_at, kind)
 
 
-def _ask(row: Interruption, kind: str, params: dict[str, object], reason: str) -> None:
-    """Ask for an act on the node itself; what a freeze forbids is noted, and asked again by the next look."""
-    node = row.instance
-    if not node.node_name:
-        _note(row, "The instance had not become a node yet.")
-        return
-    params = {"node_name": node.node_name, "instance_id": node.instance_id, **params}
-    try:
-        request_for(row, kind, target=node.node_name, params=params, reason=reason, is_voluntary=False)
-    except GuardrailViolated as refusal:
-        _note(row, refusal.detail)
+def _ask(
+    rows: Sequence[Interruption], kind: str, params: Callable[[Interruption], dict[str, object]], reason: str
+) -> None:
+    """Ask for an act on the nodes; what a freeze forbids is noted, and asked again by the next look."""
+    by_cluster: dict[Cluster, list[Interruption]] = defaultdict(list)
+    for row in rows:
+        if row.instance.node_name:
+            by_cluster[row.cluster].append(row)
+        else:
+            _note(row, "The instance had not become a node yet.")
+    for cluster, ours in by_cluster.items():
+        wanted = [
+            Wanted(kind, row.instance.node_name, _node(row) | params(row), reason, action_key(row, kind))
+            for row in ours
+        ]
+        try:
+            request_together(cluster=cluster, wanted=wanted, actor=Actor.system(ours[0].organization_id))
+        except GuardrailViolated as refusal:
+            for row in ours:
+                _note(row, refusal.detail)
+
+
+def _node(row: Interruption) -> dict[str, object]:
+    return {"node_name": row.instance.node_name, "instance_id": row.instance.instance_id}
 
 
 def _note(row: Interruption, note: str) -> None:
@@ -182,19 +221,20 @@ def _note(row: Interruption, note: str) -> None:
 
 def follow() -> int:
     """Bring every open notice on: do what a crash left out, close what is over; return how many ended."""
-    open_rows = Interruption.objects.filter(status=Status.OPEN).select_related("instance", "cluster__account")
-    return sum(_follow(row, utcnow()) for row in open_rows)
+    rows = list(Interruption.objects.filter(status=Status.OPEN).select_related("instance", _ACCOUNT))
+    now = utcnow()
+    living = [row for row in rows if row.instance.state in ALIVE and row.deadline and now < row.deadline]
+    _cordon(living)
+    _drain(living)
+    return sum(_close(row, now) for row in rows)
 
 
-def _follow(row: Interruption, now: datetime) -> bool:
+def _close(row: Interruption, now: datetime) -> bool:
+    """Close a notice that is over and tell whether it is."""
     node = row.instance
     if node.state not in ALIVE:
         return end(row, _ending(row, node), node.terminated_at or now)
-    if row.kind == Interruption.Kind.REBALANCE or row.deadline is None:
-        return False
-    if now < row.deadline:
-        _cordon(row)
-        _drain(row)
+    if row.kind == Interruption.Kind.REBALANCE or row.deadline is None or now < row.deadline:
         return False
     if (
         now - row.deadline < FALSE_ALARM_AFTER
@@ -215,7 +255,7 @@ def _reopen_node(row: Interruption) -> None:
     """Take back the cordon that a notice was the reason for, unless the node was cordoned before."""
     cordon = Action.objects.filter(idempotency_key=action_key(row, Action.Kind.CORDON_NODE)).first()
     if cordon is not None and cordon.result.get("changed"):
-        _ask(row, Action.Kind.UNCORDON_NODE, {}, "AWS did not take the node back.")
+        _ask([row], Action.Kind.UNCORDON_NODE, lambda _: {}, "AWS did not take the node back.")
 
 
 @transaction.atomic
@@ -291,18 +331,32 @@ def _record_loss(node: Instance) -> bool:
     return is_new
 
 
-def _tell_noticed(row: Interruption) -> None:
-    said = (
-        "two minutes' notice for" if row.kind == Interruption.Kind.INTERRUPTION else "a rebalance signal for"
-    )
-    _tell(row, f"clusters.{row.kind}.noticed", f"AWS gave {said} {_name(row)}", row.status)
-    _announce(row)
-    enqueue("policies.answer_interruptions", organization_id=row.organization_id)
+def _tell_noticed(rows: Sequence[Interruption]) -> None:
+    if not rows:
+        return
+    organization_id = rows[0].organization_id
+    entries = [
+        _entry(row, f"clusters.{row.kind}.noticed", f"AWS gave {_GIVEN[row.kind]} {_name(row)}", row.status)
+        for row in rows
+    ]
+    record_all(actor=Actor.system(organization_id, "AWS"), entries=entries)
+    for row in {row.cluster_id: row for row in rows}.values():
+        _announce(row)
+    enqueue("policies.answer_interruptions", organization_id=organization_id)
+
+
+_GIVEN: dict[str, str] = {
+    Interruption.Kind.INTERRUPTION: "two minutes' notice for",
+    Interruption.Kind.REBALANCE: "a rebalance signal for",
+}
 
 
 def _tell(row: Interruption, event: str, sentence: str, status: str) -> None:
-    record(
-        actor=Actor.system(row.organization_id, "AWS"),
+    record_all(actor=Actor.system(row.organization_id, "AWS"), entries=[_entry(row, event, sentence, status)])
+
+
+def _entry(row: Interruption, event: str, sentence: str, status: str) -> Entry:
+    return Entry(
         event=event,
         sentence=sentence,
         subject=Subject("instance", row.instance.instance_id, _name(row)),

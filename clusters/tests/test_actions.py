@@ -12,7 +12,7 @@ from accounts import platform
 from audit.models import AuditLog
 from clusters.domain import actions as rules
 from clusters.models import Action
-from clusters.services import actions
+from clusters.services import actions, handover
 from clusters.tests.factories import ClusterFactory, InstanceFactory, NodeGroupFactory
 from spotopt.core.actor import Actor
 from spotopt.core.clock import utcnow
@@ -84,8 +84,8 @@ def test_given_eight_threads_when_they_claim_at_once_then_each_action_has_one_ho
             with tenant(acme.pk):
                 return [
                     str(a.pk)
-                    for a in actions.claim_for_agent(
-                        cluster_id=row.pk, agent_id=f"agent-{agent}", deliver=lambda each: each
+                    for a in handover.claim_for_agent(
+                        cluster_id=row.pk, agent_id=f"agent-{agent}", deliver=list
                     )
                 ]
         finally:
@@ -101,7 +101,7 @@ def test_given_safe_mode_thrown_after_the_request_when_claimed_then_it_is_refuse
     action = _request(cluster)
     platform.set_safe_mode(actor=Actor.system(None), value="on")
 
-    assert actions.claim_for_agent(cluster_id=cluster.pk, agent_id="a", deliver=str) == []
+    assert handover.claim_for_agent(cluster_id=cluster.pk, agent_id="a", deliver=list) == []
 
     action.refresh_from_db()
     assert (action.status, action.error_code) == (Action.Status.REFUSED, "safe_mode")

@@ -3,13 +3,16 @@
 from datetime import timedelta
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from accounts import platform
 from audit.models import AuditLog
 from clusters.domain.interruptions import Kind, Notice, Reception, rebalance_budget
 from clusters.models import Action, Instance, Interruption
 from clusters.services import interruptions, overdue
-from clusters.services.actions import claim_for_agent, finish
+from clusters.services.actions import finish
+from clusters.services.handover import claim_for_agent
 from clusters.tests.factories import ClusterFactory, InstanceFactory, PlacementFactory, WorkloadFactory
 from spotopt.core.actor import Actor
 from spotopt.core.clock import utcnow
@@ -38,6 +41,10 @@ def kinds(node):
     return [row.kind for row in rows]
 
 
+def kinds_of(actions):
+    return [action.kind for action in actions]
+
+
 def take(node, reason="Server.SpotInstanceTermination"):
     Instance.objects.filter(pk=node.pk).update(
         state="terminated", terminated_at=utcnow(), termination_reason=reason
@@ -54,8 +61,11 @@ def test_given_a_notice_when_told_then_the_node_is_closed_and_drained_before_the
     assert (row.source, row.status, row.pods_at_notice, row.is_verified) == ("agent", "open", 7, False)
     assert kinds(node) == ["cordon_node", "drain_node"]
     drain = Action.objects.get(kind="drain_node")
-    assert drain.params["deadline"] == row.deadline.isoformat()
-    assert 100 < drain.params["timeout_seconds"] <= 115
+    assert drain.params == {
+        "node_name": node.node_name,
+        "instance_id": node.instance_id,
+        "deadline": row.deadline.isoformat(),
+    }
     assert not Action.objects.filter(is_voluntary=True).exists()
     assert AuditLog.objects.filter(event="clusters.interruption.noticed").count() == 1
 
@@ -78,9 +88,7 @@ def test_given_a_pause_and_safe_mode_when_a_notice_comes_then_the_node_is_saved_
 
     tell(node, interruption(node))
 
-    claimed = claim_for_agent(
-        cluster_id=node.cluster_id, agent_id="agent-1", deliver=lambda action: action.kind
-    )
+    claimed = claim_for_agent(cluster_id=node.cluster_id, agent_id="agent-1", deliver=kinds_of)
     assert claimed == ["cordon_node", "drain_node"]
 
 
@@ -89,8 +97,29 @@ def test_given_many_notices_when_claimed_then_every_cordon_goes_before_any_drain
 
     interruptions.notices_from_agent(cluster_id=cluster.pk, notices=[interruption(node) for node in nodes])
 
-    claimed = claim_for_agent(cluster_id=cluster.pk, agent_id="agent-1", deliver=lambda action: action.kind)
+    claimed = claim_for_agent(cluster_id=cluster.pk, agent_id="agent-1", deliver=kinds_of)
     assert claimed == ["cordon_node"] * 3 + ["drain_node"] * 3
+
+
+def test_given_ten_times_the_notices_when_taken_in_and_claimed_then_it_takes_no_more_queries(cluster):
+    def queries(count):
+        nodes = InstanceFactory.create_batch(count, cluster=cluster, lifecycle="spot")
+        with CaptureQueriesContext(connection) as taken:
+            interruptions.notices_from_agent(
+                cluster_id=cluster.pk, notices=[interruption(node) for node in nodes]
+            )
+            claimed = claim_for_agent(
+                cluster_id=cluster.pk, agent_id="agent-1", deliver=list, limit=2 * count
+            )
+        assert len(claimed) == 2 * count
+        return len(taken)
+
+    queries(1)  # begins the record
+    assert queries(1) == queries(10)
+
+
+def test_given_one_node_named_twice_when_told_then_the_second_is_known(node):
+    assert tell(node, interruption(node), interruption(node)) == [Reception.RECORDED, Reception.KNOWN]
 
 
 @pytest.mark.parametrize(

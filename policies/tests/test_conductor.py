@@ -12,7 +12,7 @@ from accounts import platform
 from audit.models import AuditLog
 from clusters.models import Action, Instance, NodeGroup, Price
 from clusters.selectors.guard import cluster_facts
-from clusters.services import actions
+from clusters.services import actions, handover
 from clusters.tests.factories import (
     ClusterFactory,
     InstanceFactory,
@@ -45,8 +45,8 @@ class Executor:
         """Execute every waiting action, let the agent report, and tell the time."""
         self.clock.shift(timedelta(seconds=SECONDS_BETWEEN_TICKS))
         if not self.is_silent:
-            for action in actions.claim_for_agent(
-                cluster_id=self.cluster.pk, agent_id="agent", deliver=lambda each: each, limit=100
+            for action in handover.claim_for_agent(
+                cluster_id=self.cluster.pk, agent_id="agent", deliver=list, limit=100
             ):
                 self._do(action)
         for action in Action.objects.filter(route="aws", status="pending"):

@@ -1,0 +1,151 @@
+"""Hand an agent its actions, and request many at once where nobody may wait for another's turn."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TypeVar
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import Case, When
+
+from audit.services import record_all
+from clusters.domain import actions as rules
+from clusters.domain.guardrails import judge
+from clusters.models import Action, Cluster
+from clusters.selectors.guard import cluster_facts
+from clusters.services import actions
+from spotopt.core.actor import Actor
+from spotopt.core.clock import utcnow
+from spotopt.core.errors import GuardrailViolated
+from spotopt.core.live import announce
+
+_Key = TypeVar("_Key")
+Delivery = TypeVar("Delivery")
+Deliver = Callable[[Sequence[Action]], Sequence[Delivery]]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One act of a reaction, for the agent."""
+
+    kind: str
+    target: str
+    params: dict[str, object]
+    reason: str
+    idempotency_key: str
+
+
+@transaction.atomic
+def request_together(*, cluster: Cluster, wanted: Sequence[Wanted], actor: Actor) -> list[Action]:
+    """Queue involuntary acts of the agent and return them in order; a known key returns its first action.
+
+    The switches alone decide on such acts, and on all of them alike: raises GuardrailViolated, with nothing
+    queued, while the platform is frozen.
+    """
+    facts = cluster_facts(cluster.pk, with_nodes=False)
+    drafts = [
+        actions.draft(cluster=cluster, actor=actor, is_voluntary=False, **asdict(each)) for each in wanted
+    ]
+    for action in drafts:
+        verdict = judge(kind=action.kind, instance_id="", is_voluntary=False, facts=facts)
+        if verdict is not None:
+            raise GuardrailViolated(verdict.reason, code=verdict.code)
+    stored = _by_key(drafts)
+    missing = [action for action in drafts if action.idempotency_key not in stored]
+    if missing:
+        Action.objects.bulk_create(missing, ignore_conflicts=True)
+        stored = _by_key(drafts)
+    _tell_requested([action for action in missing if stored[action.idempotency_key] == action], actor)
+    return [stored[action.idempotency_key] for action in drafts]
+
+
+def _by_key(drafts: Sequence[Action]) -> dict[str, Action]:
+    rows = Action.objects.filter(idempotency_key__in=[action.idempotency_key for action in drafts])
+    return {row.idempotency_key: row for row in rows}
+
+
+def _tell_requested(new: Sequence[Action], actor: Actor) -> None:
+    if not new:
+        return
+    actions.announce_change(new[0])
+    announce(organization_id=new[0].organization_id, topic="agent", cluster_id=str(new[0].cluster_id))
+    record_all(
+        actor=actor,
+        entries=[
+            actions.entry_of(
+                action,
+                "requested",
+                rules.sentence(kind=action.kind, status="requested", target=action.target),
+                after=dict(action.params),
+            )
+            for action in new
+        ],
+    )
+
+
+def claim_for_agent(
+    *, cluster_id: UUID, agent_id: str, deliver: Deliver[Delivery], limit: int = 10
+) -> list[Delivery]:
+    """Give the agent its pending actions, each to one caller only; return what ``deliver`` made of them.
+
+    What cannot wait goes first: reactions before plans, and cordons before drains; then the oldest.
+
+    Each is judged again on fresh state; what the safety floor forbids now is marked refused instead. Those
+    that the switches alone decide on are claimed together. The others are claimed and delivered in a
+    transaction each: a refusal locks the record until the commit, and nobody may wait for another action
+    meanwhile.
+    """
+    waiting = Action.objects.filter(
+        cluster_id=cluster_id, route=Action.Route.AGENT, status=Action.Status.PENDING, expires_at__gt=utcnow()
+    ).order_by("is_voluntary", _CORDONS_FIRST, "created_at")[:limit]
+    simple: list[Action] = []
+    careful: list[Action] = []
+    for action in waiting:
+        looks = rules.looks_at_nodes(action.kind, is_voluntary=action.is_voluntary)
+        (careful if looks else simple).append(action)
+    deliveries = list(_claim_together(cluster_id, simple, agent_id, deliver)) if simple else []
+    for action in careful:
+        with transaction.atomic():
+            if actions.claim(action=action, claimed_by=agent_id):
+                deliveries += deliver([action])
+    return deliveries
+
+
+_CORDONS_FIRST = Case(When(kind=Action.Kind.CORDON_NODE, then=0), default=1)
+
+
+@transaction.atomic
+def _claim_together(
+    cluster_id: UUID, wanted: Sequence[Action], agent_id: str, deliver: Deliver[Delivery]
+) -> Sequence[Delivery]:
+    now = utcnow()
+    free = Action.objects.select_for_update(of=("self",), skip_locked=True).filter(
+        pk__in=[action.pk for action in wanted], status=Action.Status.PENDING, expires_at__gt=now
+    )
+    mine = set(free.values_list("pk", flat=True))
+    facts = cluster_facts(cluster_id, with_nodes=False)
+    granted: list[Action] = []
+    for action in (action for action in wanted if action.pk in mine):
+        verdict = judge(kind=action.kind, instance_id="", is_voluntary=action.is_voluntary, facts=facts)
+        if verdict is None:
+            granted.append(action)
+        else:
+            actions.refuse(action, verdict)
+    for kind, rows in _grouped(granted, lambda action: action.kind).items():
+        Action.objects.filter(pk__in=[action.pk for action in rows]).update(
+            status=Action.Status.RUNNING,
+            claimed_by=agent_id,
+            claimed_at=now,
+            lease_until=now + rules.lease(kind),
+            updated_at=now,
+        )
+    for rows in _grouped(granted, lambda action: action.plan_id).values():
+        actions.announce_change(rows[0])
+    return deliver(granted)
+
+
+def _grouped(rows: Sequence[Action], key: Callable[[Action], _Key]) -> dict[_Key, list[Action]]:
+    groups: dict[_Key, list[Action]] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return groups
