@@ -64,7 +64,7 @@ class Acts:
         return {"changed": await self._nodes.soft_cordon(target)}
 
     async def _cordon(self, command: protocol.Command) -> Facts:
-        target = await self._open_target(command)
+        target = await self._target_to_close(command)
         return {"changed": await self._nodes.cordon(target, command.action_id)}
 
     async def _uncordon(self, command: protocol.Command) -> Facts:
@@ -91,7 +91,7 @@ class Acts:
         return await Karpenter(self._kube).apply(command.payload)
 
     async def _drain(self, command: protocol.Command) -> Facts:
-        payload, target = command.payload, await self._open_target(command)
+        payload, target = command.payload, await self._target_to_close(command)
         deadline = _instant(payload, "deadline")
         seconds = _whole(payload, "timeout_seconds", _DRAIN_SECONDS)
         latest = command.expires_at.timestamp() - _MARGIN_SECONDS
@@ -148,6 +148,10 @@ class Acts:
         if pod["spec"].get("nodeName") != target.name:
             raise Failed("pod_elsewhere", f"Pod {name_of(pod)} does not run on {target.name}.")
         return pod
+
+    async def _target_to_close(self, command: protocol.Command) -> Target:
+        """Return the node that is meant: in need no exclusion counts, and closing reads the node anyway."""
+        return await self._open_target(command) if command.is_voluntary else target_of(command.payload)
 
     async def _open_target(self, command: protocol.Command) -> Target:
         """Return the node that is meant; raise Failed when it is another one, or one that is excluded."""

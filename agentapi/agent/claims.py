@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import random
 import time
 
 from agentapi import protocol
@@ -11,6 +10,7 @@ from agentapi.agent.enrolment import FIRST_PAUSE, LONGEST_PAUSE
 from agentapi.agent.executor import Executor
 from agentapi.agent.heart import Heart
 from agentapi.agent.memory import Journal
+from agentapi.agent.pauses import spread
 from agentapi.agent.push import Push
 
 PUSHED_POLL_SECONDS = 60.0
@@ -44,7 +44,7 @@ class Claims:
                     await asyncio.sleep(FIRST_PAUSE)
             except (Refused, Unreachable) as error:
                 self._heart.note(error)
-                await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  # jitter
+                await asyncio.sleep(spread(pause))
                 pause = min(pause * 2, LONGEST_PAUSE)
 
     async def _claim(self) -> bool:
@@ -58,8 +58,8 @@ class Claims:
                 known_actions=self._journal.known_actions,
             )
         )
-        for command in commands:
-            self._executor.accept(command)
+        if commands:
+            self._executor.accept(*commands)
         if is_pushed and not commands:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._push.bell.wait(), PUSHED_POLL_SECONDS)

@@ -32,6 +32,8 @@ class Collector:
         self._sequence = int(clock.seconds() * 1000)
         self._full_at = 0.0
         self._one_at_a_time = asyncio.Lock()
+        self._next: asyncio.Future[bool] | None = None
+        """The snapshot that has not begun yet; all who ask until then share it."""
         self.last_collection_at: datetime | None = None
         self.sent_count = self.sent_bytes = 0
 
@@ -56,7 +58,13 @@ class Collector:
 
     async def collect(self) -> bool:
         """Send one snapshot of what is there now and tell whether it was taken."""
+        if self._next is None:
+            self._next = asyncio.ensure_future(self._collect())
+        return await asyncio.shield(self._next)
+
+    async def _collect(self) -> bool:
         async with self._one_at_a_time:
+            self._next = None
             if not self._view.is_live:
                 logger.warning("The copy of the cluster is stale; nothing is reported from it.")
                 return False

@@ -9,7 +9,6 @@ as their grace allows: what they would lose by the eviction they lose with the n
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ from agentapi.agent.clock import Clock
 from agentapi.agent.eviction import Evictor
 from agentapi.agent.kube import Body, Kube, KubeError, KubeUnreachable, is_passing
 from agentapi.agent.nodes import Failed, Nodes, Target
+from agentapi.agent.pauses import spread
 from agentapi.agent.pods import grace_of, is_leaving, name_of, objection, priority_of, stays
 from agentapi.agent.rollout import Rollout
 from agentapi.agent.rules import PROTECTED_NAMESPACES
@@ -117,7 +117,7 @@ class Drainer:
             async with self._slots:
                 if await self._evictor.evict(pod, self._order.grace_seconds):
                     break
-            await self._pause(pause * random.uniform(0.5, 1.5))  # noqa: S311  # jitter
+            await self._pause(spread(pause))
             pause = min(pause * 2, _LONGEST_PAUSE)
         while not await self._evictor.is_gone(pod):
             await self._pause(_POLL_SECONDS)
@@ -158,7 +158,7 @@ class Drainer:
             async with self._slots:
                 if await self._granted(pod):
                     return
-            await self._clock.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  # jitter
+            await self._clock.sleep(spread(pause))
             pause = min(pause * 2, _LONGEST_RESCUE_PAUSE)
 
     async def _granted(self, pod: Body) -> bool:

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -12,6 +11,7 @@ from agentapi.agent.backend import Backend, Refused, Unreachable
 from agentapi.agent.guard import KINDS
 from agentapi.agent.kube import Kube, KubeError, KubeUnreachable
 from agentapi.agent.memory import FileIdentity, Identity, IdentityStore, SecretIdentity
+from agentapi.agent.pauses import spread
 from agentapi.agent.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class Enrolment:
                 pause = LONGEST_PAUSE / 4
             except (Unreachable, KubeError, KubeUnreachable) as error:
                 logger.warning("Cannot register yet: %s", error)
-            await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  # jitter
+            await asyncio.sleep(spread(pause))
             pause = min(pause * 2, LONGEST_PAUSE)
         await self._remember(registered)
         if registered.upgrade_required:
@@ -96,5 +96,5 @@ async def insist(attempt: Callable[[], Awaitable[_T]], what: str) -> _T:
             return await attempt()
         except (KubeError, KubeUnreachable) as error:
             logger.warning("Cannot reach %s yet: %s", what, error)
-        await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  # jitter
+        await asyncio.sleep(spread(pause))
         pause = min(pause * 2, LONGEST_PAUSE)

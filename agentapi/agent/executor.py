@@ -23,6 +23,8 @@ AT_ONCE = 64
 SILENCE_SECONDS = 600.0
 """After this long without the product, nothing new is begun (local safe mode)."""
 _GONE_STATES = (404, 409, 410)
+_TOLD_AT_ONCE = frozenset({"cordon_node"})
+"""Reactions on whose effect nothing is decided: the word about them need not wait for a snapshot."""
 
 
 class Executor:
@@ -80,19 +82,25 @@ class Executor:
         if self._journal.finished:
             self._has_results.set()
 
-    def accept(self, command: protocol.Command) -> None:
-        """Begin a command, or refuse it and say so."""
+    def accept(self, *commands: protocol.Command) -> None:
+        """Begin commands; refuse those that cannot be trusted, and say so."""
+        trusted = [command for command in commands if self._takes(command)]
+        self._journal.save()
+        for command in trusted:
+            self._begin(command)
+
+    def _takes(self, command: protocol.Command) -> bool:
         refusal = self._guard.refusal(command)
         if refusal is None:
             self._journal.take(command, self._clock.seconds())
-            self._begin(command)
-            return
+            return True
         code, sentence = refusal
         logger.warning("Refused command %s (%s): %s", command.action_id, command.action_type, sentence)
         facts = {"action_id": command.action_id, "action_type": command.action_type, "code": code}
         self._tell("command_refused", "critical", {**facts, "cluster_id": command.cluster_id})
         if code != "replayed":  # the first one reports for both
             self._finish(command, self._failure(Failed(*refusal), 0))
+        return False
 
     async def stop(self) -> None:
         """Break off what is under way, releasing nodes; each command is reported as interrupted."""
@@ -177,7 +185,8 @@ class Executor:
             result.status,
             result.error_message,
         )
-        self._is_seen = await self._show()
+        if command.is_voluntary or command.action_type not in _TOLD_AT_ONCE:
+            self._is_seen = await self._show()
         self._finish(command, result)
 
     async def _act(self, command: protocol.Command) -> Mapping[str, Any]:

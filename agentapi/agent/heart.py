@@ -1,7 +1,6 @@
 """Beat: say that the agent lives, and hear what changed for it."""
 
 import logging
-import random
 import resource
 from collections import deque
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from agentapi.agent.collector import Collector
 from agentapi.agent.enrolment import Enrolment
 from agentapi.agent.executor import Executor
 from agentapi.agent.kube import KubeError, KubeUnreachable
+from agentapi.agent.pauses import spread
 from agentapi.agent.rules import Exclusions
 from agentapi.agent.view import View
 
@@ -55,7 +55,7 @@ class Heart:
                 await self._answer_refusal(error, view)
             except Unreachable as error:
                 self.note(error)
-            await self._clock.sleep(seconds * random.uniform(0.9, 1.0))  # noqa: S311  # jitter
+            await self._clock.sleep(spread(0.95 * seconds, 0.05))
 
     def _sign(self, view: View, collector: Collector, executor: Executor) -> protocol.Heartbeat:
         now = self._clock.seconds()

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import random
 import warnings
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -12,6 +11,7 @@ import httpx
 import kr8s.asyncio
 from kr8s import APITimeoutError, ServerError
 
+from agentapi.agent.pauses import spread
 from agentapi.agent.settings import Settings
 
 Body = dict[str, Any]
@@ -151,7 +151,7 @@ class Kube:
             except KubeError as error:
                 if not is_passing(error):
                     raise
-            await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  # jitter
+            await asyncio.sleep(spread(pause))
         return await self._once(method, path, **options)
 
     async def _once(

@@ -6,11 +6,11 @@ holder stops writing when it could not renew for less than that. Clocks of machi
 
 import asyncio
 import logging
-import random
 import time
 from datetime import UTC, datetime
 
 from agentapi.agent.kube import Body, Kube, KubeError, KubeUnreachable
+from agentapi.agent.pauses import spread
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class Lease:
             if not said:
                 logger.info("Another replica leads; this one stands by.")
                 said = True
-            await asyncio.sleep(RETRY_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311  # jitter
+            await asyncio.sleep(spread(RETRY_SECONDS, 0.2))
 
     async def keep(self) -> None:
         """Renew until cancelled; return when the lease was lost."""

@@ -76,7 +76,10 @@ class SecretIdentity:
 
 
 class Journal:
-    """The commands that were taken on: so that none runs twice, and none is forgotten in a crash."""
+    """The commands that were taken on: so that none runs twice, and none is forgotten in a crash.
+
+    It outlives the process, not the machine, which takes the directory with it: no write waits for the disk.
+    """
 
     def __init__(self, path: Path, term: int = 0) -> None:
         self._path, self._term = path, term
@@ -87,6 +90,8 @@ class Journal:
         """Finished, and not yet acknowledged by the product."""
         self.nonces: dict[str, float] = {}
         """Nonce → when its command expires, by the shared clock."""
+        self._written: dict[str, dict[str, Any]] = {}
+        """What is taken, as it is written."""
 
     def load(self) -> None:
         """Read what an earlier run left, of another term only the nonces; a damaged file counts as empty."""
@@ -107,49 +112,54 @@ class Journal:
             logger.exception("%s is damaged; starting with an empty journal", self._path)
 
     def take(self, command: protocol.Command, now: float) -> None:
-        """Note a command before its first act."""
+        """Take note of a command; it is kept by ``save``, which has to come before its first act."""
         self.nonces = {nonce: end for nonce, end in self.nonces.items() if end > now}
         self.nonces[command.nonce] = command.expires_at.timestamp()
         self.taken[command.action_id] = command
-        self._save()
 
     def finish(self, action_id: str, result: protocol.Result) -> None:
-        """Note what became of a command."""
+        """Keep what became of a command."""
         self.taken.pop(action_id, None)
         self.finished[action_id] = result
-        self._save()
+        self.save()
 
     def forget(self, action_id: str) -> None:
-        """Note that the product knows the result."""
+        """Let a result go that the product knows."""
         self.finished.pop(action_id, None)
-        self._save()
+        self.save()
 
     @property
     def known_actions(self) -> tuple[str, ...]:
         """Return the actions that the product need not deliver again."""
         return tuple(sorted(self.taken.keys() | self.finished.keys()))
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Write everything."""
+        self._written = {
+            key: self._written.get(key) or protocol.dump(command) for key, command in self.taken.items()
+        }
         write_private(
             self._path,
             {
-                "taken": [protocol.dump(command) for command in self.taken.values()],
+                "taken": list(self._written.values()),
                 "finished": {key: protocol.dump(result) for key, result in self.finished.items()},
                 "nonces": self.nonces,
                 "term": self._term,
             },
+            is_flushed=False,
         )
 
 
-def write_private(path: Path, document: dict[str, Any]) -> None:
-    """Replace a JSON file in one step; only its owner may read it."""
+def write_private(path: Path, document: dict[str, Any], *, is_flushed: bool = True) -> None:
+    """Replace a JSON file in one step, on the disk itself where asked; only its owner may read it."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     draft = path.with_suffix(".tmp")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
         json.dump(document, file)
         file.flush()
-        os.fsync(file.fileno())
+        if is_flushed:
+            os.fsync(file.fileno())
     draft.replace(path)
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -11,6 +10,7 @@ from uuid import uuid4
 from agentapi import protocol
 from agentapi.agent.backend import Backend, Refused, Unreachable
 from agentapi.agent.clock import Clock
+from agentapi.agent.pauses import spread
 
 logger = logging.getLogger(__name__)
 
@@ -23,8 +23,12 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 class Outbox:
     """Sends notices of interruptions first, then events; of very many events the oldest are dropped."""
 
-    def __init__(self, backend: Backend, agent_id: str, clock: Clock) -> None:
+    def __init__(
+        self, backend: Backend, agent_id: str, clock: Clock, on_warned: Callable[[], None] = lambda: None
+    ) -> None:
         self._backend, self._agent_id, self._clock = backend, agent_id, clock
+        self._on_warned = on_warned
+        """Called when the product has heard of notices: its reaction waits to be fetched."""
         self._events: deque[protocol.Event] = deque(maxlen=KEPT)
         self._notices: deque[protocol.InterruptionNotice] = deque(maxlen=KEPT)
         self._has_mail = asyncio.Event()
@@ -50,7 +54,7 @@ class Outbox:
                 pause = _FIRST_PAUSE
             except Unreachable as error:
                 logger.warning("Events wait: %s", error)
-                await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  # jitter
+                await asyncio.sleep(spread(pause))
                 pause = min(pause * 2, _LONGEST_PAUSE)
 
     async def send(self) -> None:
@@ -60,6 +64,7 @@ class Outbox:
             while notices := list(self._notices)[:AT_ONCE]:
                 await self._offer(self._backend.send_interruptions, protocol.Interruptions, notices)
                 _drop(self._notices, len(notices))
+                self._on_warned()
             while events := list(self._events)[:AT_ONCE]:
                 await self._offer(self._backend.send_events, protocol.Events, events)
                 _drop(self._events, len(events))

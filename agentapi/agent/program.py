@@ -110,7 +110,8 @@ class Agent:
         journal.load()
         heart = Heart(backend, clock, enrolment, settings.namespace)
         heart.learn(registered.config_version, registered.config)
-        outbox = Outbox(backend, agent_id, clock)
+        push = Push(backend)
+        outbox = Outbox(backend, agent_id, clock, on_warned=push.bell.set)
         notices = Notices(clock, outbox.warn, settings.namespace)
         view = View(kube, clock, notices.look, notices.look_at_pod)
         collector = Collector(
@@ -127,7 +128,6 @@ class Agent:
             show=collector.show, tell=outbox.tell, exclusions=lambda: heart.exclusions,
             dry_run=settings.dry_run,
         )  # fmt: skip
-        push = Push(backend)
         claims = Claims(backend, executor, journal, heart, push)
         return _Parts(view, collector, executor, outbox, heart, push, claims)
 

@@ -3,13 +3,13 @@
 import asyncio
 import json
 import logging
-import random
 
 import httpx
 from httpx_ws import AsyncWebSocketSession, HTTPXWSException, aconnect_ws
 from wsproto.utilities import ProtocolError
 
 from agentapi.agent.backend import Backend
+from agentapi.agent.pauses import spread
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class Push:
             finally:
                 self.is_connected = False
                 self.bell.set()  # whoever waits for it polls now
-            await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  # jitter
+            await asyncio.sleep(spread(pause))
             pause = min(pause * 2, _LONGEST_PAUSE)
 
     async def _listen(self, socket: AsyncWebSocketSession) -> None:

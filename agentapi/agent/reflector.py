@@ -2,12 +2,12 @@
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from agentapi.agent.clock import Clock
 from agentapi.agent.kube import Body, Kube, KubeError, KubeUnreachable
+from agentapi.agent.pauses import spread
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class Reflector(Generic[_Fact]):
                 if self.failing_since is None:
                     self.failing_since = self._clock.seconds()
                 logger.warning("%s: %s; trying again", self.path, error)
-                await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  # jitter
+                await asyncio.sleep(spread(pause))
                 pause = min(pause * 2, _LONGEST_PAUSE)
 
     async def _list(self) -> None:

@@ -97,6 +97,7 @@ async def test_given_a_crash_in_a_drain_when_restarted_then_the_drain_is_finishe
     async with bench(tmp_path) as it:
         command = it.command("drain_node")
         it.journal.take(command, it.world.clock.seconds())
+        it.journal.save()
         restarted = Bench(it.world, it.kube, tmp_path)
 
         restarted.executor.resume()
@@ -116,6 +117,7 @@ async def test_given_a_crash_when_restarted_after_the_end_then_the_node_is_relea
         await it.carry_out(cordon)
         late = it.command("drain_node", lifetime=timedelta(seconds=-1))
         it.journal.take(late, it.world.clock.seconds())
+        it.journal.save()
         restarted = Bench(it.world, it.kube, tmp_path)
 
         restarted.executor.resume()

@@ -83,7 +83,9 @@ async def test_given_a_lost_lease_when_a_command_runs_then_it_writes_nothing_mor
 async def test_given_a_journal_of_an_earlier_term_when_read_then_nothing_is_done_twice(tmp_path):
     async with bench(tmp_path) as it:
         path, command = tmp_path / "journal.json", it.command()
-        Journal(path, term=1).take(command, it.world.clock.seconds())
+        journal = Journal(path, term=1)
+        journal.take(command, it.world.clock.seconds())
+        journal.save()
 
         mine, other = Journal(path, term=1), Journal(path, term=2)
         mine.load()
