@@ -183,11 +183,16 @@ class Control:
         return self._faults()
 
     def _interrupt(self, body: dict[str, Any]) -> Any:
-        machine = self._machine(body)
-        if machine.lifecycle != "spot":
-            raise ControlError(HTTPStatus.CONFLICT, f"{machine.instance_id} is not a spot instance.")
-        self._world.room.warn(machine.instance_id, at=self._world.clock.now())
-        return _machine(machine)
+        """Warn of one instance, or at once of the many that ``instance_ids`` names."""
+        ids = body.get("instance_ids")
+        machines = [self._machine({"instance_id": each}) for each in ids] if ids else [self._machine(body)]
+        for machine in machines:
+            if machine.lifecycle != "spot":
+                raise ControlError(HTTPStatus.CONFLICT, f"{machine.instance_id} is not a spot instance.")
+        now = self._world.clock.now()
+        for machine in machines:
+            self._world.room.warn(machine.instance_id, at=now)
+        return {"machines": [_machine(each) for each in machines]} if ids else _machine(machines[0])
 
     def _rebalance(self, body: dict[str, Any]) -> Any:
         machine = self._machine(body)

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from spotopt.tests.interruptions.trace import Busy, hops
 from spotopt.tests.interruptions.witness import Witness, seconds_of
 from spotopt.tests.smoke.client import ROOT, wait_until
 from spotopt.tests.smoke.instance import Instance, start
@@ -19,6 +20,7 @@ from spotopt.tests.smoke.road import Road
 from spotopt.tests.smoke.truth import Finding
 
 NOTICE_SECONDS = 120
+TRACED_SECONDS = 10.0
 HOURLY_CAP = 30
 """The disruption cap of 300 nodes: no more may be replaced in an hour by rebalance signals."""
 
@@ -55,13 +57,14 @@ class Storm:
         dry = {f"{each['zone_id']}:{each['instance_type']}:spot" for each in taken}
         self.road.world.order("faults", {"aws": {"no_capacity": sorted(dry)}})
         before = self.witness.pods_on(names)
-        noticed = {}
-        for each in taken:
-            warned = self.road.world.order("interrupt", {"instance_id": each["instance_id"]})
-            noticed[each["private_dns"]] = seconds_of(warned["interrupted_at"])
-        self.road.say(f"{count} notices in {max(noticed.values()) - min(noticed.values()):.1f} s")
+        busy = Busy(self.road.instance)
+        warned = self.road.world.order("interrupt", {"instance_ids": [each["instance_id"] for each in taken]})
+        noticed = {each["private_dns"]: seconds_of(each["interrupted_at"]) for each in warned["machines"]}
+        time.sleep(TRACED_SECONDS)
+        self.road.say(f"CPU seconds in the first {TRACED_SECONDS:.0f} s: {busy.since()}")
         left = self._left_behind(before, noticed)
         self._report_closing(noticed)
+        self.found += hops(self.road.api, self.cluster["id"], noticed, self.witness.closed_at)
         moved = 1 - len(left) / max(1, len(before))
         self.found.append(Finding("pods on those nodes", str(len(before)), is_good=True))
         self.found.append(Finding("left before the deadline", f"{moved:.2%}", moved >= 0.99))
