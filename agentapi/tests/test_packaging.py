@@ -10,6 +10,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from agentapi.agent.sentry import Post
+from agentapi.agent.settings import Settings
+
 ROOT = Path(__file__).resolve().parents[1]
 VALUES = yaml.safe_load((ROOT / "chart" / "values.yaml").read_text())
 OPTIONS = ("karpenter", "sentries", "workloads")
@@ -47,8 +50,8 @@ def rendered_chart():
     return [document for text in texts for document in yaml.safe_load_all(text)]
 
 
-def workload(documents):
-    return next(each for each in documents if each["kind"] == "Deployment")["spec"]["template"]["spec"]
+def workload(documents, kind="Deployment"):
+    return next(each for each in documents if each["kind"] == kind)["spec"]["template"]["spec"]
 
 
 def without_namespace(documents):
@@ -77,6 +80,34 @@ def test_given_the_manifest_when_validated_strictly_then_the_three_newest_versio
     for version in newest:
         for document in manifest(options=OPTIONS):
             kubernetes_validate.validate(document, version, strict=True)
+
+
+class Environment(dict):
+    """A container's environment that knows which of its variables were read."""
+
+    def __init__(self, container):
+        super().__init__({each["name"]: each.get("value", "a") for each in container["env"]})
+        self.unread = set(self)
+
+    def __getitem__(self, name):
+        self.unread.discard(name)
+        return super().__getitem__(name)
+
+    def get(self, name, default=None):
+        self.unread.discard(name)
+        return super().get(name, default)
+
+
+@pytest.mark.parametrize(("kind", "reader"), [("Deployment", Settings), ("DaemonSet", Post)])
+def test_given_a_container_when_it_starts_then_it_is_given_what_it_needs_and_reads_all_it_is_given(
+    kind, reader
+):
+    [container] = workload(manifest(options=["sentries"]), kind)["containers"]
+    environment = Environment(container)
+
+    read = reader.from_environment(environment)
+
+    assert (read.namespace, environment.unread) == ("a", set())
 
 
 def test_given_the_agent_when_installed_then_it_runs_without_privileges():
