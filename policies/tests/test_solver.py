@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from policies.domain.model import IntArray
 from policies.domain.solver.certificate import exact_ceiling, relaxed_ceilings
+from policies.domain.solver.first_fit import first_fit
 from policies.domain.solver.problem import (
     UNLIMITED,
     Answer,
@@ -335,3 +336,58 @@ def test_given_a_rule_that_no_node_set_keeps_when_solved_then_its_name_is_raised
 def test_given_arrays_of_different_sizes_when_a_problem_is_stated_then_it_is_refused() -> None:
     with pytest.raises(ValueError, match="disagree in size"):
         problem([(1, 1)], [1, 2], [(10, 10, 1.0)])
+
+
+def two_parts(seed: int) -> Problem:
+    """Pods that may run anywhere, and pods that only the dearer half of the kinds accepts."""
+    chance = np.random.default_rng(seed)
+    requests = [(int(cpu), int(memory)) for cpu, memory in chance.integers(3, 40, (8, 2))]
+    kinds = [(64, 64, 1.0), (100, 70, 1.4), (70, 110, 1.5), (64, 64, 2.0), (100, 70, 2.9), (70, 110, 3.1)]
+    parts = np.array([0, 0, 0, 0, 0, 1, 1, 1])
+    accepted = np.ones((8, 6), bool)
+    accepted[parts == 1, :3] = False
+    zones = np.array([0, 1, 0, 1, 0, 1])
+    skews = np.array([1, 0, 0, 0, 0, 0, 1, 0])
+    counts = chance.integers(1, 30, 8).tolist()
+    return problem(requests, counts, kinds, accepted=accepted, parts=parts, zones=zones, skews=skews)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_given_pods_of_two_capacity_types_when_solved_together_then_never_dearer_than_apart(
+    seed: int,
+) -> None:
+    subject, effort = two_parts(seed), Effort(rounds=8, searches=2)
+
+    together = solve(subject, stopped, effort, seed)
+    apart = [solve(subject.part(number)[0], stopped, effort, seed).cost for number in (0, 1)]
+
+    assert together.cost <= sum(apart) + 1e-9
+    assert_holds(subject, together)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000))
+def test_given_any_pods_when_solved_with_little_effort_then_never_dearer_than_first_fit(seed: int) -> None:
+    chance = np.random.default_rng(seed)
+    requests = [(int(cpu), int(memory)) for cpu, memory in chance.integers(1, 40, (5, 2))]
+    subject = problem(requests, chance.integers(1, 20, 5).tolist(), [(64, 64, 1.0), (100, 120, 1.7)])
+    model = reduce(subject)
+
+    nodes, missing = first_fit(model, model.counts[model.row_shape])
+    answer = solve(subject, stopped, Effort(rounds=0, searches=0, dives=1, packings=1), seed)
+
+    loads = np.array([pods @ model.requests for _, pods in nodes])
+    assert not missing.any()
+    assert (loads <= model.rooms[[kind for kind, _ in nodes]]).all()
+    assert answer.cost <= sum(model.prices[kind] for kind, _ in nodes) + 1e-9
+
+
+def test_given_rivals_and_a_limit_by_node_when_packed_by_first_fit_then_both_hold() -> None:
+    subject = problem(
+        [(10, 10), (5, 5)], [4, 6], [(40, 40, 1.0)], conflicts=((0, 1),), per_node=np.array([3, 2])
+    )
+
+    nodes, missing = first_fit(reduce(subject), np.array([4, 6]))
+
+    assert [pods.tolist() for _, pods in nodes] == [[3, 0], [1, 0], [0, 2], [0, 2], [0, 2]]
+    assert missing.tolist() == [0, 0]

@@ -23,8 +23,8 @@ _FIRST_NOISE = 0.30
 _FIRST_PATTERNS = 250
 _KEPT = 40
 """Most patterns added in one round."""
-_VARIANTS = 3
-_POLISHED = 24
+_VARIANTS = 10
+_POLISHED = 8
 """Fillings, the best of a round, that are polished by exchanging single pods."""
 _EXCHANGES = 4
 _DRAWN_SHARE = 0.3

@@ -185,8 +185,9 @@ class Master:
         """Ask for what is left: pods by row, fixed from now on, beside nodes of each kind already chosen."""
         rows = self.model.rows
         self._demand = demand.astype(float)
-        for row in range(rows):
-            self._solver.changeRowBounds(row, self._demand[row], np.inf)
+        for row in range(rows):  # a row that asks for nothing would only make pivots idle
+            lower = self._demand[row] if self._demand[row] > 0 else -np.inf
+            self._solver.changeRowBounds(row, lower, np.inf)
         for row in range(rows, self._limit_start):
             self._solver.changeRowBounds(row, -np.inf, np.inf)
         for column in range(self._spread_column, self._first):

@@ -5,7 +5,7 @@ which any number may be bought, or one running node, of which there is one. Arra
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import numpy as np
@@ -62,6 +62,11 @@ class Problem:
     conflicts: tuple[tuple[int, int], ...] = ()
     """Pairs of shapes that may not share a node."""
     rules: tuple[NodeRule, ...] = ()
+    parts: IntArray | None = None
+    """S: number of the part that a shape belongs to, such as on-demand-only; None for one part.
+
+    The answer is never dearer than the answers to the parts, each packed on nodes of its own.
+    """
 
     def __post_init__(self) -> None:
         """Refuse arrays whose sizes do not belong together."""
@@ -73,6 +78,24 @@ class Problem:
             raise ValueError("The arrays of a packing problem disagree in size.")
         if any(len(rule.coefficients) != kinds for rule in self.rules):
             raise ValueError("A rule on nodes needs one coefficient for each kind.")
+
+    def part(self, number: int) -> tuple["Problem", IntArray]:
+        """Return the problem of the shapes of one part alone, and their numbers here."""
+        shapes = np.flatnonzero(self.parts == number)
+        place = {shape: index for index, shape in enumerate(shapes.tolist())}
+        pairs = [pair for pair in self.conflicts if pair[0] in place and pair[1] in place]
+        alone = replace(
+            self,
+            requests=self.requests[shapes],
+            counts=self.counts[shapes],
+            accepted=self.accepted[shapes],
+            skews=self.skews[shapes],
+            per_node=self.per_node[shapes],
+            settled=None if self.settled is None else self.settled[shapes],
+            conflicts=tuple((place[one], place[other]) for one, other in pairs),
+            parts=None,
+        )
+        return alone, shapes
 
     def fits(self) -> BoolArray:
         """Return S × K: which empty nodes accept and hold at least one pod."""

@@ -11,7 +11,7 @@ from policies.domain.solver.master import Master, Relaxed
 from policies.domain.solver.nodes import Node, pack, worth_of
 from policies.domain.solver.reduction import Model
 
-_FIXED_SHARE = 0.25
+_FIXED_SHARE = 0.4
 """Where nothing rounds down, this share of the nodes left is fixed at once."""
 _TOLERANCE = 2e-3
 _USEFUL = 0.98

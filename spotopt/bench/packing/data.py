@@ -90,6 +90,7 @@ def _problem(
         limits=np.full(len(kinds), UNLIMITED),
         skews=np.array([int(s["zspread"]) for s in shapes]),
         per_node=np.full(len(shapes), UNLIMITED),
+        parts=np.array([CAPACITY_TYPES.index(s["ct"]) if s["ct"] != "any" else -1 for s in shapes]),
     )
 
 
