@@ -200,7 +200,7 @@ def _holds(offer: Offer, launch: Launch, workloads: Mapping[str, Workload], rule
         workload = workloads.get(workload_id)
         if workload is None:
             return False
-        tolerant = workload.spot_tolerant and rules.spot_affinity.get(workload.namespace) != "none"
+        tolerant = workload.spot_tolerant and _wish(workload, rules) != "none"
         if any(barriers(workload, host, tolerant=tolerant)):
             return False
         free = [left - count * need for left, need in zip(free, needs(workload), strict=True)]
@@ -249,20 +249,34 @@ def _node_faults(
     own = node.group_kind == "spotopt" and node.capacity_type is CapacityType.ON_DEMAND
     if own and proposal.quoted_at - node.launched_at < rules.spot_reversion:
         yield f"reverts_too_soon: {node.id} was launched on demand a short while ago"
-    if any(node.labels.get(key) == value for key, value in rules.excluded_labels.items()):
-        yield f"excluded_label: {node.id} has an excluded label"
-    if node.instance_type in rules.excluded_instance_types:
-        yield f"excluded_type: {node.id} has an excluded type"
+    yield from _exclusions(node, rules)
     if node.group:
         group = [other.ready for other in snapshot.nodes if other.group == node.group]
         if group.count(False) * 5 > len(group):
             yield f"group_unhealthy: over a fifth of {node.group} is not ready"
 
 
+def _exclusions(node: Node, rules: Rules) -> Iterator[str]:
+    if any(node.labels.get(key) == value for key, value in rules.excluded_labels.items()):
+        yield f"excluded_label: {node.id} has an excluded label"
+    if any(taint.key in rules.excluded_taints for taint in node.taints):
+        yield f"excluded_taint: {node.id} has an excluded taint"
+    if rules.consolidation == "none":
+        yield f"consolidation: {node.id} is emptied, which the policy does not allow"
+    if node.instance_type in rules.excluded_instance_types:
+        yield f"excluded_type: {node.id} has an excluded type"
+
+
+def _wish(workload: Workload, rules: Rules) -> str:
+    return rules.spot_affinity.get(workload.namespace, rules.default_spot_affinity)
+
+
 def _pod_faults(workload: Workload, rules: Rules) -> Iterator[str]:
     if workload.kind in DAEMON_KINDS:
         return
     name = f"{workload.namespace}/{workload.name}"
+    if rules.consolidation != "all":
+        yield f"consolidation: {name} would be evicted, which the policy does not allow"
     if workload.namespace in PROTECTED_NAMESPACES or workload.namespace in rules.excluded_namespaces:
         yield f"protected_namespace: {name} would be evicted"
     if workload.do_not_disrupt:

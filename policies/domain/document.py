@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import timedelta
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any, Protocol
 
 from policies.domain.knobs import (
@@ -25,7 +26,20 @@ BURSTABLE_FAMILIES = frozenset({"t1", "t2", "t3", "t3a", "t4g"})
 UNSPREAD_POOL_SHARE_PERCENT = 50
 """The safety floor caps every pool; without diversification the cap is this loose, never absent."""
 MUCH_SPOT_PERCENT = 90
-AGGRESSIVE = 80
+WITHOUT_EFFECT = (
+    "karpenter.consolidation",
+    "karpenter.ttl_seconds_after_empty",
+    "karpenter.drift",
+    "karpenter.max_node_age_minutes",
+    "binpack.aggressiveness",
+    "binpack.weights.cpu",
+    "binpack.weights.memory",
+    "binpack.weights.pod_density",
+    "rightsizing.mode",
+    "rightsizing.buffer_percent",
+    "rightsizing.min_monthly_savings",
+)
+"""Knobs that are kept for what is to read them; nothing does yet."""
 Json = Mapping[str, object]
 
 
@@ -72,7 +86,7 @@ class Binpack:
 
     enabled: bool = switch(default=True)
     aggressiveness: int = whole(40, least=20, most=80)
-    method: str = one_of("delete_empty", "replace_and_move")
+    method: str = one_of("replace_and_move", "delete_empty")
     stabilization_minutes: int = whole(10, least=1, most=120)
     min_saving_percent: int = whole(15, least=0, most=100)
     min_saving_usd_per_month: Decimal | None = money("100", optional=True)  # noqa: RUF009  # it is a dataclasses.field
@@ -214,7 +228,9 @@ def resolve(config: Json, template: Boundary) -> Rules:
         az_spread=limits.az_spread,
         min_nodes=limits.min_nodes,
         max_nodes=limits.max_nodes,
-        min_node_lifetime=timedelta(minutes=limits.min_node_lifetime_minutes),
+        min_node_lifetime=timedelta(
+            minutes=max(limits.min_node_lifetime_minutes, packing.stabilization_minutes)
+        ),
         headroom_cpu_percent=limits.headroom_cpu_percent,
         headroom_memory_percent=limits.headroom_memory_percent,
         pool_share_percent=limits.pool_share_percent
@@ -223,6 +239,7 @@ def resolve(config: Json, template: Boundary) -> Rules:
         spread_over_pools=buying.diversification,
         max_disrupted_percent=limits.max_disrupted_percent,
         max_risk=buying.max_pool_risk,
+        consolidation=_consolidation(packing),
         min_saving_percent=packing.min_saving_percent,
         min_saving_usd_per_month=packing.min_saving_usd_per_month,
         min_saving_per_disruption=packing.min_saving_per_disruption,
@@ -233,8 +250,16 @@ def resolve(config: Json, template: Boundary) -> Rules:
         excluded_namespaces=frozenset(document.exclusions.namespaces),
         excluded_labels=document.exclusions.labels,
         excluded_instance_types=frozenset(document.exclusions.instance_types),
+        excluded_taints=frozenset(document.exclusions.taints),
+        default_spot_affinity=document.spot_affinity.default,
         spot_affinity=document.spot_affinity.namespaces,
     )
+
+
+def _consolidation(packing: Binpack) -> str:
+    if not packing.enabled:
+        return "none"
+    return "empty" if packing.method == "delete_empty" else "all"
 
 
 def warnings(document: PolicyDocument, template: Boundary) -> list[str]:
@@ -249,15 +274,23 @@ def warnings(document: PolicyDocument, template: Boundary) -> list[str]:
         ),
         (
             not buying.fallback_on_demand and forced,
-            "Without fallback, pods forced onto spot may stay pending.",
+            "Without fallback, pods may stay pending when spot runs dry.",
         ),
-        (document.binpack.aggressiveness >= AGGRESSIVE, "Aggressive packing restarts pods more often."),
+        (forced, "Pods are not forced onto spot yet: force does as much as prefer."),
+        (not document.binpack.enabled, "Without packing, no node is emptied and nothing is saved."),
+        (document.binpack.method == "delete_empty", "Only nodes without pods are deleted."),
         (not document.constraints.az_spread, "Without zone spread, one zone's outage can stop a workload."),
         (not buying.diversification, "Without diversification, one pool may hold half of the nodes."),
-        (document.rightsizing.mode == "auto", "Automatic right-sizing restarts pods in rolling updates."),
         (on_demand_only and buying.spot_percentage > 0, "The template allows no spot nodes."),
     ]
-    return [sentence for holds, sentence in candidates if holds]
+    return [sentence for holds, sentence in candidates if holds] + [
+        f"{knob} has no effect yet." for knob in WITHOUT_EFFECT if _is_turned(document, knob)
+    ]
+
+
+def _is_turned(document: PolicyDocument, knob: str) -> bool:
+    read = attrgetter(knob)
+    return bool(read(document) != read(PolicyDocument()))
 
 
 def _narrowed(template: Boundary, limits: Constraints) -> TemplateRules:

@@ -22,7 +22,8 @@ def under_policy(snapshot: ClusterSnapshot, rules: Rules) -> ClusterSnapshot:
     """Return the snapshot with workloads of namespaces that the policy keeps off spot marked so."""
 
     def resolved(workload: Workload) -> Workload:
-        barred = rules.spot_affinity.get(workload.namespace) == "none"
+        wish = rules.spot_affinity.get(workload.namespace, rules.default_spot_affinity)
+        barred = wish == "none"
         return replace(workload, spot_tolerant=False) if barred else workload
 
     return replace(snapshot, workloads=tuple(resolved(workload) for workload in snapshot.workloads))
@@ -52,7 +53,11 @@ def refused_nodes(snapshot: ClusterSnapshot, rules: Rules, now: datetime) -> dic
     refused: dict[str, Refusal] = {}
     for node in snapshot.nodes:
         carried = [workloads.get(workload_id) for workload_id in pods.get(node.id, {})]
-        reason = _own_reason(node, rules, now, unhealthy, last_spot) or pods_reason(carried, rules)
+        reason = (
+            _own_reason(node, rules, now, unhealthy, last_spot)
+            or pods_reason(carried, rules)
+            or _consolidation_reason(rules, has_pods=bool(carried))
+        )
         if reason:
             refused[node.id] = node_refusal(node, *reason)
     return refused
@@ -87,9 +92,17 @@ def node_reason(
     youth = _youth(node, rules, now, last_spot)
     if youth:
         return youth
+    return _exclusion(node, rules)
+
+
+def _exclusion(node: Node, rules: Rules) -> tuple[Code, str] | None:
+    """Return what of the node the policy excludes."""
     label = next((key for key, value in rules.excluded_labels.items() if node.labels.get(key) == value), None)
     if label is not None:
         return Code.EXCLUDED_LABEL, f"Kept: its label {label}={node.labels[label]} is excluded by the policy."
+    taint = next((taint.key for taint in node.taints if taint.key in rules.excluded_taints), None)
+    if taint is not None:
+        return Code.EXCLUDED_TAINT, f"Kept: its taint {taint} is excluded by the policy."
     if node.instance_type in rules.excluded_instance_types:
         return Code.EXCLUDED_TYPE, f"Kept: {node.instance_type} is excluded by the policy."
     return None
@@ -162,6 +175,15 @@ def _budget_reason(workload: Workload, name: str) -> tuple[Code, str] | None:
             f"{name} must keep {workload.minimum_healthy} of {workload.replicas} pods, so none may ever go."
         )
     return Code.BUDGET_EXHAUSTED, f"The disruption budget of {name} lets no pod go right now."
+
+
+def _consolidation_reason(rules: Rules, *, has_pods: bool) -> tuple[Code, str] | None:
+    """Return why the policy empties no such node."""
+    if rules.consolidation == "none":
+        return Code.CONSOLIDATION_OFF, "Kept: the policy does not let nodes be emptied."
+    if rules.consolidation == "empty" and has_pods:
+        return Code.CONSOLIDATION_OFF, "Kept: the policy deletes only nodes without pods."
+    return None
 
 
 def _own_reason(

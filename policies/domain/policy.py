@@ -39,7 +39,7 @@ class Rules:
     az_spread: bool = True
     min_nodes: int = 3
     max_nodes: int | None = None
-    min_node_lifetime: timedelta = timedelta(minutes=5)
+    min_node_lifetime: timedelta = timedelta(minutes=10)
     headroom_cpu_percent: int = 10
     headroom_memory_percent: int = 10
     pool_share_percent: int = 25
@@ -50,6 +50,8 @@ class Rules:
     """Largest share of a cluster's nodes disrupted at once (at least one node)."""
     max_risk: float = 0.5
     """Pools whose interruption risk is above this are refused."""
+    consolidation: str = "all"
+    """Which nodes may be emptied: ``all``, ``empty`` (only those without pods) or ``none``."""
     min_saving_percent: int = 15
     """Smallest share of the bill that a plan saves when it moves pods, in percent; or else …"""
     min_saving_usd_per_month: Decimal | None = Decimal(100)
@@ -67,8 +69,12 @@ class Rules:
     excluded_namespaces: frozenset[str] = field(default_factory=frozenset)
     excluded_labels: Mapping[str, str] = field(default_factory=dict)
     excluded_instance_types: frozenset[str] = field(default_factory=frozenset)
+    excluded_taints: frozenset[str] = field(default_factory=frozenset)
+    """Keys; nodes with a taint of one of them stay."""
+    default_spot_affinity: str = "prefer"
+    """What holds for namespaces that ``spot_affinity`` does not name."""
     spot_affinity: Mapping[str, str] = field(default_factory=dict)
-    """``prefer``, ``force`` or ``none`` by namespace; missing means ``prefer``."""
+    """``prefer``, ``force`` or ``none`` by namespace."""
 
     def without_thresholds(self) -> "Rules":
         """Return the rules with every saving welcome, however small: only what is safe and allowed counts."""

@@ -16,6 +16,7 @@ class Code(StrEnum):
     TOO_YOUNG = "too_young"
     FALLBACK = "on_demand_fallback"
     EXCLUDED_LABEL = "excluded_label"
+    EXCLUDED_TAINT = "excluded_taint"
     EXCLUDED_TYPE = "excluded_instance_type"
     GROUP_UNHEALTHY = "group_unhealthy"
     UNKNOWN_PODS = "unknown_pods"
@@ -27,6 +28,7 @@ class Code(StrEnum):
     SEVERAL_BUDGETS = "several_budgets"
     BUDGET_NEVER_ALLOWS = "budget_never_allows"
     BUDGET_EXHAUSTED = "budget_exhausted"
+    CONSOLIDATION_OFF = "consolidation_off"
     # a node could go but stays
     WORTH_KEEPING = "worth_keeping"
     NO_ROOM_ELSEWHERE = "no_room_elsewhere"

@@ -17,7 +17,6 @@ class Replay:
     def __init__(self, snapshot: ClusterSnapshot, leaving: Sequence[str], rules: Rules) -> None:
         self._rules = rules
         self._workloads = [w for w in snapshot.workloads if w.kind not in ("DaemonSet", "Node")]
-        self._barred = {name for name, affinity in rules.spot_affinity.items() if affinity == "none"}
         self._row = {workload.id: row for row, workload in enumerate(self._workloads)}
         self._request = np.array([needs(workload) for workload in self._workloads]).reshape(-1, 5)
         self._others = OtherPods(self._workloads)
@@ -153,7 +152,9 @@ class Replay:
         return self._suits[key]
 
     def _is_tolerant(self, row: int) -> bool:
-        return self._workloads[row].spot_tolerant and self._workloads[row].namespace not in self._barred
+        workload, default = self._workloads[row], self._rules.default_spot_affinity
+        wish = self._rules.spot_affinity.get(workload.namespace, default)
+        return workload.spot_tolerant and wish != "none"
 
     def _stranded(self, row: int, position: int) -> Iterator[str]:
         """Yield that a pod finds no node, and for each rule whose absence would give it one that rule."""

@@ -28,19 +28,22 @@ class PolicyForm(GroupedForm):
                "constraints.block_burstable", "provisioning.max_price_per_hour",
                "provisioning.max_pool_risk")),
         Group("Spot and on-demand", "How much of what is bought may be interrupted.",
-              ("provisioning.spot_percentage", "provisioning.on_demand_base",
-               "provisioning.fallback_on_demand", "provisioning.on_rebalance", _OFF_SPOT)),
+              ("provisioning.strategy", "provisioning.spot_percentage", "provisioning.on_demand_base",
+               "provisioning.fallback_on_demand", "provisioning.on_rebalance", "spot_affinity.default",
+               _OFF_SPOT)),
         Group("Spread and size", "What keeps one failure small.",
               ("constraints.az_spread", "provisioning.diversification", "constraints.min_nodes",
                "constraints.max_nodes", "constraints.headroom_cpu_percent",
                "constraints.headroom_memory_percent", "constraints.pool_share_percent")),
         Group("When a plan is worth it", "Smaller savings are not proposed.",
-              ("binpack.min_saving_percent", "binpack.min_saving_usd_per_month",
+              ("binpack.enabled", "binpack.method",
+               "binpack.min_saving_percent", "binpack.min_saving_usd_per_month",
                "binpack.min_saving_usd_per_hour", "binpack.min_saving_per_disruption",
                "provisioning.spot_to_spot_pools", "provisioning.spot_to_spot_saving_percent",
                "provisioning.spot_reversion_minutes")),
         Group("What is left alone", "No plan moves these.",
-              ("exclusions.namespaces", "exclusions.labels", "constraints.min_node_lifetime_minutes",
+              ("exclusions.namespaces", "exclusions.labels", "exclusions.taints",
+               "constraints.min_node_lifetime_minutes", "binpack.stabilization_minutes",
                "constraints.max_disrupted_percent")),
     )  # fmt: skip
 
@@ -97,6 +100,34 @@ _KNOBS: dict[str, forms.Field] = {
     "approval.required": switch("A person approves every plan", "Overrules the automatic mode."),
     "approval.max_risk": percent(
         "Highest risk of a plan that starts by itself", "percent in 24 hours"
+    ),
+    "provisioning.strategy": forms.ChoiceField(
+        label="What an interruption costs",
+        help_text="In hours of the node's price, added to a pool's price for each interruption expected.",
+        choices=[
+            ("capacity_optimized", "Much (12 hours): calm pools first"),
+            ("balanced", "Something (6 hours)"),
+            ("lowest_price", "Nothing: the lowest price"),
+        ],
+    ),
+    "spot_affinity.default": forms.ChoiceField(
+        label="Pods of other namespaces",
+        choices=[
+            ("prefer", "May run on spot"),
+            ("force", "Shall run on spot (no more than may, so far)"),
+            ("none", "Run on on-demand nodes only"),
+        ],
+    ),
+    "binpack.enabled": switch("Empty nodes to save", "Off, no plan empties a node."),
+    "binpack.method": forms.ChoiceField(
+        label="Which nodes are emptied",
+        choices=[
+            ("replace_and_move", "Any: pods move, nodes are replaced"),
+            ("delete_empty", "Only nodes without pods"),
+        ],
+    ),
+    "binpack.stabilization_minutes": whole(
+        "And for at least", "minutes", 1, 120, help_text="A node must have been a candidate for so long."
     ),
     "provisioning.spot_percentage": whole(
         "Spot at most", "percent of the price of new nodes", 0, 100
@@ -166,6 +197,9 @@ _KNOBS: dict[str, forms.Field] = {
     ),
     "exclusions.labels": LabelsField(
         label="Node labels", help_text="One key=value a line; nodes that carry one of them stay."
+    ),
+    "exclusions.taints": NamesField(
+        label="Node taints", help_text="One key a line; nodes that carry one of them stay."
     ),
     "exclusions.instance_types": NamesField(
         label="Instance types to leave out", help_text="Neither bought nor removed; one a line."

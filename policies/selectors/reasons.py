@@ -12,6 +12,8 @@ _LABELS = {
     "nothing_cheaper": "Nothing cheaper was found",
     "too_young": "Launched too recently",
     "excluded_label": "Excluded by a label",
+    "excluded_taint": "Excluded by a taint",
+    "consolidation_off": "The policy empties no such nodes",
     "excluded_instance_type": "Instance type is excluded",
     "group_unhealthy": "Node group is not healthy",
     "unknown_pods": "Runs pods that were not reported",

@@ -4,7 +4,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from policies.domain.document import PolicyDocument, as_json
+from policies.domain.document import PolicyDocument, as_json, parse, warnings
 from policies.models import ClusterPolicy, PolicyRevision
 from policies.services.policies import PolicyChange, broadcast_of
 from spotopt.core.fields import Instant, MonthlyUsd, RowSerializer
@@ -44,6 +44,9 @@ class ChangedSerializer(serializers.Serializer[Any]):
     cluster_id = serializers.UUIDField()
     version = serializers.IntegerField()
     config = serializers.JSONField()
+    warnings = serializers.ListField(
+        child=serializers.CharField(), help_text="Also: knobs without effect yet"
+    )
     broadcast = serializers.DictField(child=serializers.IntegerField(), help_text="agents, delivered")
 
     @classmethod
@@ -55,6 +58,7 @@ class ChangedSerializer(serializers.Serializer[Any]):
             "cluster_id": policy.cluster_id,
             "version": policy.version,
             "config": policy.config,
+            "warnings": warnings(parse(policy.config), policy.template),
             "broadcast": {"agents": broadcast.agents, "delivered": broadcast.delivered},
         }
         return dict(cls(answer).data)
@@ -200,8 +204,9 @@ class ExclusionsSerializer(KnobSerializer):
 
     namespaces = serializers.ListField(child=serializers.CharField(), max_length=200, required=False)
     labels = serializers.DictField(child=serializers.CharField(allow_blank=True), required=False)
+    taints = serializers.ListField(child=serializers.CharField(), max_length=200, required=False)
     instance_types = serializers.ListField(child=serializers.CharField(), max_length=200, required=False)
-    slots = {name: ("exclusions", name) for name in ("namespaces", "labels", "instance_types")}
+    slots = {name: ("exclusions", name) for name in ("namespaces", "labels", "taints", "instance_types")}
 
 
 class RightsizeSerializer(KnobSerializer):

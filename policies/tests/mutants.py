@@ -74,6 +74,12 @@ def _protected() -> Iterator[Mutant]:
     scene = replace(base, nodes=(*base.nodes, staying(4), stand_in))
     spoilt = scene.buying(big, also_removing=(stand_in,))
     yield mutant("removed_stand_in", "Rules.spot_reversion", scene.buying(big), spoilt, "reverts_too_soon")
+    odd = staying(3, taints=(Taint("licence", "", "PreferNoSchedule"),))
+    scene = replace(base, nodes=(*base.nodes, staying(4), odd))
+    spoilt = scene.buying(big, also_removing=(odd,))
+    valid = replace(spoilt, rules=rules(**LENIENT, excluded_taints=frozenset({"other"})))
+    spoilt = replace(spoilt, rules=rules(**LENIENT, excluded_taints=frozenset({"licence"})))
+    yield mutant("removed_tainted", "Rules.excluded_taints", valid, spoilt, "excluded_taint")
     sick = (*(staying(number, group="g", ready=number < 2) for number in range(3)), staying(3), staying(4))
     scene = Scene(subject(), (big,), nodes=sick)
     spoilt = scene.buying(big, also_removing=(sick[0],))
@@ -106,6 +112,8 @@ def _against_rules() -> Iterator[Mutant]:
         "excluded_instance_types": (frozenset({"m5.xlarge"}), "excluded_type"),
         "excluded_labels": ({"kubernetes.io/arch": "amd64"}, "excluded_label"),
         "excluded_namespaces": (frozenset({"shop"}), "protected_namespace"),
+        "consolidation": ("none", "consolidation"),
+        "default_spot_affinity": ("none", "no_place capacity_type"),
         "spot_percentage": (50, "spot_share"),
         "on_demand_base": (4, "on_demand_base"),
         "min_node_lifetime": (timedelta(days=90), "too_young"),

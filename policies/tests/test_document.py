@@ -1,5 +1,6 @@
 from dataclasses import fields, is_dataclass
 from decimal import Decimal
+from operator import attrgetter
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -42,7 +43,7 @@ SCORES = {
 CHOICES = {
     "provisioning.strategy": ["capacity_optimized", "lowest_price", "balanced"],
     "provisioning.on_rebalance": ["watch", "replace"],
-    "binpack.method": ["delete_empty", "replace_and_move"],
+    "binpack.method": ["replace_and_move", "delete_empty"],
     "rightsizing.mode": ["recommend", "off", "auto"],
     "spot_affinity.default": ["prefer", "force", "none"],
     "schedule.type": ["always_on"],
@@ -285,11 +286,50 @@ def test_given_a_bold_document_when_warned_then_each_boldness_has_a_sentence():
         {
             "provisioning": {"spot_percentage": 95, "fallback_on_demand": False, "diversification": False},
             "spot_affinity": {"namespaces": {"shop": "force"}},
-            "binpack": {"aggressiveness": 80},
+            "binpack": {"enabled": False, "method": "delete_empty"},
             "constraints": {"az_spread": False},
-            "rightsizing": {"mode": "auto"},
         }
     )
 
-    assert len(warnings(bold, TEMPLATE)) == 6
+    assert len(warnings(bold, TEMPLATE)) == 7
     assert warnings(parse({}), TEMPLATE) == []
+
+
+@pytest.mark.parametrize(
+    ("knob", "value"),
+    [("binpack.aggressiveness", 80), ("rightsizing.mode", "auto"), ("karpenter.drift", False)],
+)
+def test_given_a_knob_that_nothing_reads_when_turned_then_a_warning_says_so(knob, value):
+    assert warnings(parse(nested(knob, value)), TEMPLATE) == [f"{knob} has no effect yet."]
+
+
+def test_given_every_knob_when_turned_then_the_rules_change_or_a_warning_tells_that_nothing_does():
+    read_elsewhere = {
+        "karpenter.enabled",
+        "provisioning.on_rebalance",
+        "approval.required",
+        "approval.max_risk",
+    }
+    turned = {
+        **{path: high for path, (_, high) in {**WHOLE, **SCORES}.items()},
+        "constraints.max_disrupted_percent": 1,
+        **{path: choices[-1] for path, choices in CHOICES.items() if len(choices) > 1},
+        **{path: not _default(path) for path in SWITCHES},
+        **dict.fromkeys(MONEY, "77"),
+        **{path: ["m5"] for path in LISTS},
+        "spot_affinity.namespaces": {"shop": "none"},
+        "exclusions.labels": {"team": "db"},
+        "constraints.min_nodes": 9,
+    }
+    silent = {
+        path
+        for path, value in turned.items()
+        if resolve(nested(path, value), TEMPLATE) == resolve({}, TEMPLATE)
+        and not warnings(parse(nested(path, value)), TEMPLATE)
+    }
+
+    assert silent == read_elsewhere
+
+
+def _default(path):
+    return attrgetter(path)(PolicyDocument())

@@ -10,7 +10,7 @@ import pytest
 from policies.domain.document import resolve
 from policies.domain.optimizer import propose
 from policies.domain.plan import PlanProposal
-from policies.domain.shapes import CapacityType, ClusterSnapshot, Offer
+from policies.domain.shapes import CapacityType, ClusterSnapshot, Offer, Taint
 from policies.tests.fleets import NOW, ZONES, catalogue, node, offer, rules, snapshot, workload
 
 ONE_ZONE = [pool for pool in catalogue() if pool.zone == ZONES[0]]
@@ -152,3 +152,72 @@ def test_given_spot_hardly_below_on_demand_when_proposing_then_a_node_of_ours_st
 
     assert bool(plan.waves) is returns
     assert ("on_demand_fallback" in codes(plan)) is not returns
+
+
+@pytest.mark.parametrize(
+    ("binpack", "gone"),
+    [
+        ({"enabled": False}, set()),
+        ({"method": "delete_empty"}, EMPTY),
+    ],
+)
+def test_given_a_policy_that_empties_few_nodes_when_proposing_then_the_others_say_so(
+    binpack: dict[str, Any], gone: set[str]
+) -> None:
+    cluster = half_empty()
+    resolved = resolve({"binpack": binpack}, rules().template)
+
+    plan = propose(snapshot=cluster, offers=ONE_ZONE, rules=resolved, now=NOW)
+
+    assert removed(plan) == gone
+    assert "consolidation_off" in codes(plan)
+    assert plan.pods_moved == 0
+
+
+def test_given_nodes_that_were_candidates_too_briefly_when_proposing_then_they_stay() -> None:
+    cluster = half_empty(launched_at=NOW - timedelta(minutes=30))
+    kept, gone = (
+        propose(
+            snapshot=cluster,
+            offers=ONE_ZONE,
+            rules=resolve({"binpack": {"stabilization_minutes": minutes}}, rules().template),
+            now=NOW,
+        )
+        for minutes in (45, 15)
+    )
+
+    assert kept.waves == ()
+    assert "too_young" in codes(kept)
+    assert gone.waves
+
+
+def test_given_an_excluded_taint_when_proposing_then_its_nodes_stay_and_say_so() -> None:
+    cluster = half_empty()
+    marked = replace(cluster.nodes[0], taints=(Taint("licence", "", "PreferNoSchedule"),))
+    resolved = resolve({"exclusions": {"taints": ["licence"]}}, rules().template)
+
+    plan = propose(
+        snapshot=replace(cluster, nodes=(marked, *cluster.nodes[1:])),
+        offers=ONE_ZONE,
+        rules=resolved,
+        now=NOW,
+    )
+
+    assert plan.waves
+    assert marked.id not in removed(plan)
+    assert "excluded_taint" in codes(plan)
+
+
+@pytest.mark.parametrize(("default", "spot"), [("prefer", True), ("none", False)])
+def test_given_a_default_affinity_when_proposing_then_unnamed_namespaces_follow_it(
+    default: str, spot: bool
+) -> None:
+    resolved = resolve({"spot_affinity": {"default": default}}, rules().template)
+    nodes = [node(f"n-{i}", "m5.4xlarge", ZONES[i % 3]) for i in range(9)]
+    cluster = snapshot(nodes, [workload("web", 18, 1000, 3000)], {("web", f"n-{i}"): 2 for i in range(9)})
+
+    plan = propose(snapshot=cluster, offers=catalogue(), rules=resolved, now=NOW)
+
+    assert plan.waves
+    launches = [launch for wave in plan.waves for launch in wave.launches if launch.pods]
+    assert any(launch.capacity_type is CapacityType.SPOT for launch in launches) is spot

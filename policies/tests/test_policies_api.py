@@ -5,7 +5,7 @@ import pytest
 from audit.models import AuditLog
 from clusters.models import AgentConfig
 from clusters.tests.factories import ClusterFactory, NodeGroupFactory
-from policies.domain.document import PolicyDocument, as_json
+from policies.domain.document import PolicyDocument, as_json, parse, warnings
 from policies.models import ClusterPolicy, PolicyRevision
 from policies.services.policies import default_policy_for
 from policies.tests.factories import PlanFactory, TemplateFactory
@@ -51,8 +51,8 @@ def test_given_a_cluster_when_its_policy_is_needed_twice_then_one_is_made(cluste
     ("knob", "body", "section", "changed"),
     [
         ("strategy", {"strategy": "lowest-price"}, "provisioning", {"strategy": "lowest_price"}),
-        ("binpack", {"aggressiveness": 80, "method": "replace_and_move"}, "binpack",
-         {"aggressiveness": 80, "method": "replace_and_move"}),
+        ("binpack", {"aggressiveness": 80, "method": "delete_empty"}, "binpack",
+         {"aggressiveness": 80, "method": "delete_empty"}),
         ("fallback", {"enabled": False}, "provisioning", {"fallback_on_demand": False}),
         ("spread", {"enabled": False}, "constraints", {"az_spread": False}),
         ("rightsize", {"mode": "off", "min_monthly_savings": "25.50"}, "rightsizing",
@@ -79,6 +79,7 @@ def test_given_a_knob_when_turned_then_only_it_changes_and_everything_is_told(
         "cluster_id": str(cluster.pk),
         "version": 2,
         "config": expected,
+        "warnings": warnings(parse(expected), policy.template),
         "broadcast": {"agents": 1, "delivered": 0},
     }
     policy.refresh_from_db()
