@@ -92,6 +92,7 @@ class Acts:
 
     async def _drain(self, command: protocol.Command) -> Facts:
         payload, target = command.payload, await self._target_to_close(command)
+        exclusions = self._exclusions()
         deadline = _instant(payload, "deadline")
         seconds = _whole(payload, "timeout_seconds", _DRAIN_SECONDS)
         latest = command.expires_at.timestamp() - _MARGIN_SECONDS
@@ -104,8 +105,8 @@ class Acts:
             allow_local_data_loss=payload.get("delete_local_data") is True,
             is_rescue=deadline is not None and not command.is_voluntary,
             surges=payload.get("surge") is True,
-            is_voluntary=command.is_voluntary,
-            kept_namespaces=self._exclusions().namespaces,
+            kept_namespaces=exclusions.namespaces if command.is_voluntary else frozenset(),
+            own_namespace=exclusions.own_namespace,
         )
         return await Drainer(self._kube, self._nodes, self._clock, order, self._may_go_on).run()
 

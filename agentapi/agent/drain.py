@@ -33,6 +33,8 @@ _LONGEST_RESCUE_PAUSE = 4.0
 _RELEASE_ATTEMPTS = 5
 _MARGIN_SECONDS = 5.0
 """A pod's end begins this long before the last moment at which its grace still fits."""
+_FAREWELL_SECONDS = 10.0
+"""What the agent's own pod needs, to report and to give up its lease."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +50,10 @@ class DrainOrder:
     """AWS takes the node at the deadline: move what can be moved, leave the node closed."""
     surges: bool = False
     """Replace a deployment's only pod by its rolling update instead of evicting it."""
-    is_voluntary: bool = True
     kept_namespaces: frozenset[str] = PROTECTED_NAMESPACES
+    """Their pods stay; in a rescue they leave as late as they can."""
+    own_namespace: str = ""
+    """The agent's: in a rescue its pods go last, for every rescue of the cluster ends with them."""
 
 
 class Drainer:
@@ -105,7 +109,7 @@ class Drainer:
     def _objection(self, pod: Body) -> tuple[str, str] | None:
         return objection(
             pod,
-            namespaces=self._order.kept_namespaces if self._order.is_voluntary else frozenset(),
+            namespaces=self._order.kept_namespaces,
             allow_local_data_loss=self._order.allow_local_data_loss,
         )
 
@@ -148,10 +152,12 @@ class Drainer:
         return Failed("deadline_passed", message, left=names[:20], left_count=len(names))
 
     async def _save(self, pod: Body) -> None:
-        """Evict the pod, asking until it is granted; one that would rather stay, as late as possible."""
+        """Evict the pod, asking until it is granted; one that would rather stay, as late as it can."""
         if is_leaving(pod):
             return
-        if self._objection(pod) is not None:
+        if self._is_own(pod):
+            await self._clock.sleep(max(0.0, self._left - _FAREWELL_SECONDS))
+        elif self._objection(pod) is not None:
             await self._clock.sleep(max(0.0, self._left - grace_of(pod) - _MARGIN_SECONDS))
         pause = _FIRST_PAUSE / 2
         while True:
@@ -160,6 +166,9 @@ class Drainer:
                     return
             await self._clock.sleep(spread(pause))
             pause = min(pause * 2, _LONGEST_RESCUE_PAUSE)
+
+    def _is_own(self, pod: Body) -> bool:
+        return bool(pod["metadata"]["namespace"] == self._order.own_namespace)
 
     async def _granted(self, pod: Body) -> bool:
         grace = max(1, min(grace_of(pod), int(self._left - 1)))

@@ -15,6 +15,8 @@ class Exclusions:
     version: int = 0
     namespaces: frozenset[str] = PROTECTED_NAMESPACES
     node_labels: Mapping[str, str] | None = None
+    own_namespace: str = "spot-optimizer"
+    """The agent's."""
 
     @classmethod
     def from_config(cls, version: int, config: Mapping[str, Any], *, own_namespace: str) -> "Exclusions":
@@ -25,6 +27,7 @@ class Exclusions:
             version=version,
             namespaces=PROTECTED_NAMESPACES | namespaces | {own_namespace},
             node_labels={str(k): str(v) for k, v in labels.items()} if isinstance(labels, dict) else {},
+            own_namespace=own_namespace,
         )
 
     def of_node(self, labels: Mapping[str, str]) -> str:

@@ -244,7 +244,7 @@ async def test_z23_given_a_pod_of_a_protected_namespace_when_drained_then_only_w
             with pytest.raises(Failed) as failure:
                 await drain(world, kube, target)
             assert "unschedulable" not in world.node(target.name)["spec"]
-            result = await drain(world, kube, target, is_voluntary=False)
+            result = await drain(world, kube, target, kept_namespaces=frozenset())
 
         assert failure.value.code == "protected_namespace"
         assert result == {"evicted": 1}
@@ -302,7 +302,7 @@ async def test_given_a_two_minute_notice_when_drained_then_slow_and_important_po
                 return await create(path, body)
 
             kube.create = note
-            result = await drain(world, kube, target, seconds=120, is_rescue=True, is_voluntary=False)
+            result = await drain(world, kube, target, seconds=120, is_rescue=True)
 
         assert result["evicted"] == 10
         assert {"vital", "slow"} < set(asked[:4])
@@ -328,12 +328,35 @@ async def test_given_pods_that_would_rather_stay_when_aws_takes_the_node_then_th
                 return await create(path, body)
 
             kube.create = note
-            result = await drain(world, kube, target, seconds=60, is_rescue=True, is_voluntary=False)
+            result = await drain(world, kube, target, seconds=60, is_rescue=True)
 
         assert result["evicted"] == 4
         assert asked["web"] > 40
         assert 10 < asked["job"] < 25
         assert 10 < asked["bare"] < 25
+
+
+async def test_given_the_agents_own_pod_when_aws_takes_its_node_then_it_goes_last(tmp_path):
+    """Every rescue of the cluster ends with it."""
+    own = Workload("Deployment", "spot-optimizer", "spotopt-agent", 1, 100, 128, grace_seconds=30)
+    bare = Workload("Pod", "default", "bare", 1, 100, 128, grace_seconds=10)
+    with fast_world(own, bare, deployment("web", 2), nodes=1) as world:
+        add_node(world)
+        target = target_of(world, world.busiest())
+        asked = []
+
+        async with connected(world, tmp_path) as kube:
+            create = kube.create
+
+            async def note(path, body):
+                asked.append(body["metadata"]["name"].rsplit("-", 2)[0])
+                return await create(path, body)
+
+            kube.create = note
+            await drain(world, kube, target, seconds=60, is_rescue=True, own_namespace="spot-optimizer")
+
+        assert len(asked) == 4
+        assert asked[-1] == "spotopt-agent"
 
 
 async def test_given_a_budget_that_never_allows_when_aws_takes_the_node_then_it_says_what_stayed(tmp_path):
@@ -342,7 +365,7 @@ async def test_given_a_budget_that_never_allows_when_aws_takes_the_node_then_it_
 
         async with connected(world, tmp_path) as kube:
             with pytest.raises(Failed) as failure:
-                await drain(world, kube, target, seconds=30, is_rescue=True, is_voluntary=False)
+                await drain(world, kube, target, seconds=30, is_rescue=True)
 
         assert (failure.value.code, failure.value.facts["left_count"]) == ("deadline_passed", 1)
         assert failure.value.facts["uncordoned"] is False
