@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 CLUSTER_TAG = "kubernetes.io/cluster/"
@@ -176,6 +177,22 @@ class FleetOverride:
     instance_type: str
     subnet_id: str
     priority: float = 0.0
+    zone_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FleetRequest:
+    """One request for a node; the same words and token bring AWS's first answer again."""
+
+    capacity_type: str
+    launch_template: LaunchTemplate
+    pools: tuple[FleetOverride, ...]
+
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> "FleetRequest":
+        """Return the request that ``dataclasses.asdict`` turned into plain values."""
+        pools = tuple(FleetOverride(**pool) for pool in told["pools"])
+        return cls(told["capacity_type"], LaunchTemplate(**told["launch_template"]), pools)
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,8 @@ class Action(Record, TenantModel):
     claimed_at = models.DateTimeField(null=True, blank=True)
     lease_until = models.DateTimeField(null=True, blank=True)
     expires_at = models.DateTimeField()
+    asked = models.JSONField(default=dict, blank=True)
+    """What AWS was asked for, written down before it hears of it: trying again asks the same."""
     finished_at = models.DateTimeField(null=True, blank=True)
     result = models.JSONField(default=dict, blank=True)
     error_code = models.CharField(max_length=100, blank=True)

@@ -1,10 +1,12 @@
 """Carry AWS actions out: launch, terminate, restore; each safe to do again after a crash."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from decimal import Decimal
 from uuid import UUID
+
+from django.db.models import QuerySet
 
 from clusters.aws import autoscaling, ec2
 from clusters.aws.errors import (
@@ -17,7 +19,16 @@ from clusters.aws.errors import (
     ResourceMissing,
 )
 from clusters.aws.session import RegionSession, RoleGrant, session_for
-from clusters.domain.capacity import CLUSTER_TAG, FleetOverride, FoundInstance, LaunchTemplate, ScalingGroup
+from clusters.domain.actions import lease
+from clusters.domain.capacity import (
+    CLUSTER_TAG,
+    FleetOverride,
+    FleetRequest,
+    FoundInstance,
+    LaunchResult,
+    LaunchTemplate,
+    ScalingGroup,
+)
 from clusters.models import Action, Instance, NodeGroup
 from clusters.services import actions, nodes
 from spotopt.core.actor import Actor
@@ -35,6 +46,10 @@ class NotVisibleYet(AwsError):
 
 _UNCERTAIN = (AwsThrottled, AwsTimeout, AwsUnreachable, AwsFailed, AwsSessionExpired, NotVisibleYet)
 """After these nobody knows whether AWS acted: the action is tried again with the same token."""
+
+
+class _Overtaken(Exception):
+    """Another worker holds the action by now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +76,8 @@ def actuate(*, action_id: UUID, worker: str) -> str:
             action.cluster.region
         )
         outcome = _EXECUTORS[action.kind](action, session)
+    except _Overtaken:
+        return "skipped"  # the worker that took over records how it ends
     except _UNCERTAIN as error:
         if isinstance(error, AwsSessionExpired):
             session_for.cache_clear()
@@ -83,7 +100,7 @@ def waiting_actions() -> list[UUID]:
 
 
 def _close(action: Action, outcome: Outcome) -> str:
-    if not _holds(action):
+    if not _held(action).exists():
         return "skipped"  # a worker that took over records how it ends
     status = Action.Status.SUCCEEDED if outcome.is_success else Action.Status.FAILED
     try:
@@ -101,14 +118,21 @@ def _close(action: Action, outcome: Outcome) -> str:
     return str(action.status)
 
 
-def _holds(action: Action) -> bool:
-    return Action.objects.filter(
-        pk=action.pk, status=Action.Status.RUNNING, claimed_by=action.claimed_by
-    ).exists()
+def _ask(action: Action, **asked: object) -> None:
+    """Renew the lease, for one call of AWS, and note what it will be asked for; raise when overtaken."""
+    action.asked = {**action.asked, **asked}
+    lease_until = utcnow() + lease(action.kind)
+    if not _held(action).update(lease_until=lease_until, asked=action.asked):
+        raise _Overtaken
+
+
+def _held(action: Action) -> QuerySet[Action]:
+    """Return the action's row while this worker holds it, else nothing."""
+    return Action.objects.filter(pk=action.pk, status=Action.Status.RUNNING, claimed_by=action.claimed_by)
 
 
 def _try_again_later(action: Action, error: AwsError) -> str:
-    Action.objects.filter(pk=action.pk, status=Action.Status.RUNNING, claimed_by=action.claimed_by).update(
+    _held(action).update(
         lease_until=utcnow() + RETRY_AFTER, error_code=error.code[:100], error_message=error.detail[:1024]
     )
     return "waiting"
@@ -127,25 +151,15 @@ def _launch(action: Action, session: RegionSession) -> Outcome:
             is_success=False, error_code="expired", error_message="AWS never confirmed the launch."
         )
     actions.require_allowed(action)
-    template_group = _template_group(action)
-    if template_group is None:
-        message = "No node group of the cluster has a launch template to launch from."
-        return Outcome(is_success=False, error_code="no_launch_template", error_message=message)
-    template = LaunchTemplate(template_group.launch_template_id, template_group.launch_template_version)
-    zones = ec2.subnet_zones(session, subnet_ids=template_group.subnet_ids)
-    subnets = {zone_id: subnet for subnet, (_, zone_id) in sorted(zones.items(), reverse=True)}
+    if not action.asked:
+        group = _template_group(action)
+        if group is None:
+            message = "No node group of the cluster has a launch template to launch from."
+            return Outcome(is_success=False, error_code="no_launch_template", error_message=message)
+        _ask(action, fleets=[asdict(request) for request in _requests(action.params, session, group)])
     refusals: list[str] = []
-    for capacity_type, pools in _attempts(action.params, subnets):
-        answer = ec2.create_instant_fleet(
-            session=session,
-            client_token=f"{action.pk}-{capacity_type}",
-            launch_template=template,
-            overrides=pools,
-            capacity_type=capacity_type,
-            count=1,
-            tags=_tags(action),
-        )
-        nodes.record_dry_pools(session.region, capacity_type, answer.refusals, zones)
+    for request in map(FleetRequest.from_json, action.asked["fleets"]):
+        answer = _buy(action, session, request)
         refusals += [f"{refusal.instance_type}: {refusal.code}" for refusal in answer.refusals]
         if answer.instances:
             launched = ec2.known_instances(session, instance_ids=[answer.instances[0].instance_id])
@@ -159,27 +173,45 @@ def _launch(action: Action, session: RegionSession) -> Outcome:
     return Outcome(is_success=False, error_code="no_capacity", error_message=f"No pool had room. {reasons}")
 
 
-def _attempts(
-    params: dict[str, object], subnets: dict[str, str]
-) -> list[tuple[str, Sequence[FleetOverride]]]:
+def _requests(params: dict[str, object], session: RegionSession, group: NodeGroup) -> list[FleetRequest]:
     """Return the fleet requests to make in order: all spot pools at once, then the on-demand ones.
 
     Pools that had no capacity a moment ago are left out.
     """
+    zones = ec2.subnet_zones(session, subnet_ids=group.subnet_ids)
+    subnets = {zone_id: subnet for subnet, (_, zone_id) in sorted(zones.items(), reverse=True)}
+    template = LaunchTemplate(group.launch_template_id, group.launch_template_version)
     first = f"{params['zone_id']}:{params['instance_type']}:{params['capacity_type']}"
     alternatives = params.get("alternatives") or []
-    pools = [first, *(alternatives if isinstance(alternatives, list) else [])]
+    names = [first, *(alternatives if isinstance(alternatives, list) else [])]
     resting = nodes.resting_pools(subnets)
-    requests: list[tuple[str, Sequence[FleetOverride]]] = []
+    requests = []
     for capacity_type in ("spot", "on_demand"):
-        overrides = [
-            FleetOverride(instance_type=instance_type, subnet_id=subnets[zone_id], priority=float(rank))
-            for rank, (zone_id, instance_type, kind) in enumerate(pool.split(":") for pool in pools)
+        pools = tuple(
+            FleetOverride(instance_type, subnets[zone_id], float(rank), zone_id)
+            for rank, (zone_id, instance_type, kind) in enumerate(name.split(":") for name in names)
             if kind == capacity_type and zone_id in subnets and (zone_id, instance_type, kind) not in resting
-        ]
-        if overrides:
-            requests.append((capacity_type, overrides))
+        )
+        if pools:
+            requests.append(FleetRequest(capacity_type, template, pools))
     return requests
+
+
+def _buy(action: Action, session: RegionSession, request: FleetRequest) -> LaunchResult:
+    """Ask for one node; leave the pools that had none alone for a while."""
+    _ask(action)
+    answer = ec2.create_instant_fleet(
+        session=session,
+        client_token=f"{action.pk}-{request.capacity_type}",
+        launch_template=request.launch_template,
+        overrides=request.pools,
+        capacity_type=request.capacity_type,
+        count=1,
+        tags=_tags(action),
+    )
+    zone_ids = {pool.subnet_id: pool.zone_id for pool in request.pools}
+    nodes.record_dry_pools(session.region, request.capacity_type, answer.refusals, zone_ids)
+    return answer
 
 
 def _template_group(action: Action) -> NodeGroup | None:

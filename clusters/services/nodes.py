@@ -156,15 +156,16 @@ def record_dry_pools(
     region: str,
     capacity_type: str,
     refusals: Iterable[PoolRefusal],
-    zones: Mapping[str, tuple[str, str]],
+    zone_ids: Mapping[str, str],
 ) -> None:
     """Leave pools that had no capacity alone for a while: 3 minutes at first, then twice as long.
 
+    ``zone_ids`` gives the zone of each subnet.
     A pool that was well for half an hour after its last pause starts again with the shortest.
     """
     now = utcnow()
     for refusal in refusals:
-        zone_id = zones.get(refusal.subnet_id, ("", ""))[1]
+        zone_id = zone_ids.get(refusal.subnet_id, "")
         if not zone_id or "Capacity" not in refusal.code:
             continue
         state, _ = PoolState.objects.get_or_create(

@@ -10,7 +10,9 @@ import time_machine
 from accounts import platform
 from audit.models import AuditLog
 from clusters.aws import autoscaling, ec2
+from clusters.aws.errors import AwsThrottled, AwsTimeout
 from clusters.aws.session import RoleGrant, session_for
+from clusters.domain.capacity import LaunchResult, PoolRefusal
 from clusters.models import Action, Instance, NodeGroup, PoolState
 from clusters.services import actions, actuation, groups
 from clusters.tests.factories import ClusterFactory, InstanceFactory, NodeGroupFactory
@@ -129,6 +131,74 @@ def test_given_a_resting_pool_when_launched_then_aws_is_not_asked_for_it(launch,
     assert _run(launch) == Action.Status.SUCCEEDED
 
     assert launch.result["lifecycle"] == "on_demand"
+
+
+def test_given_spot_partly_dry_and_on_demand_throttled_when_tried_again_then_aws_is_asked_the_same(
+    launch, zone_id, monkeypatch
+):
+    spot = [f"{zone_id}:m5.xlarge:spot"]
+    Action.objects.filter(pk=launch.pk).update(
+        params=launch.params | {"alternatives": [*spot, *launch.params["alternatives"]]}
+    )
+    real, asked, throttled = ec2.create_instant_fleet, {}, []
+
+    def strict(**request):
+        pools = [(pool.instance_type, pool.subnet_id) for pool in request["overrides"]]
+        assert asked.setdefault(request["client_token"], pools) == pools  # else AWS: the parameters differ
+        if request["capacity_type"] == "spot":
+            codes = ("InsufficientInstanceCapacity", "Unsupported")
+            refused = (PoolRefusal(*pool, "", code, "") for pool, code in zip(pools, codes, strict=True))
+            return LaunchResult("fleet-1", (), tuple(refused))
+        if not throttled:
+            throttled.append(request)
+            raise AwsThrottled("Slow down.")
+        return real(**request)
+
+    monkeypatch.setattr(ec2, "create_instant_fleet", strict)
+    assert _run(launch) == "waiting"
+    with _later(timedelta(seconds=16)):
+        assert _run(launch, "two") == Action.Status.SUCCEEDED
+
+    assert launch.result["lifecycle"] == "on_demand"
+
+
+def test_given_a_lost_answer_and_pools_that_rest_meanwhile_when_tried_again_then_nothing_is_launched_twice(
+    aws, launch, zone_id, monkeypatch
+):
+    before, real = len(aws.alive()), ec2.create_instant_fleet
+
+    def lost(**request):
+        real(**request)
+        raise AwsTimeout("No answer.")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(ec2, "create_instant_fleet", lost)
+        broken.setattr(ec2, "launched_for_action", lambda *_, **__: ())
+        assert _run(launch) == "waiting"
+    PoolState.objects.create(
+        region="us-east-1", zone_id=zone_id, instance_type="m5.large", capacity_type="spot",
+        back_off_seconds=180, back_off_until=utcnow() + timedelta(minutes=2),
+    )  # fmt: skip
+    with _later(timedelta(seconds=16)), monkeypatch.context() as blind:
+        blind.setattr(ec2, "launched_for_action", lambda *_, **__: ())  # AWS does not show it yet
+        assert _run(launch, "two") == Action.Status.SUCCEEDED
+
+    assert launch.result["lifecycle"] == "spot"
+    assert len(aws.alive()) == before + 1
+
+
+def test_given_a_worker_that_was_overtaken_when_it_comes_to_call_aws_then_it_makes_no_call(
+    launch, monkeypatch
+):
+    def overtaken(action):
+        Action.objects.filter(pk=action.pk).update(claimed_by="two")
+
+    monkeypatch.setattr(actions, "require_allowed", overtaken)
+    monkeypatch.setattr(ec2, "create_instant_fleet", _die)
+
+    assert _run(launch) == "skipped"
+
+    assert (launch.status, launch.claimed_by, launch.asked) == (Action.Status.RUNNING, "two", {})
 
 
 def test_given_no_capacity_at_all_when_launched_again_and_again_then_the_pause_doubles_and_is_forgotten(
