@@ -127,16 +127,18 @@ def _claim_together(
     granted: list[Action] = []
     for action in (action for action in wanted if action.pk in mine):
         verdict = judge(kind=action.kind, instance_id="", is_voluntary=action.is_voluntary, facts=facts)
-        if verdict is None:
-            granted.append(action)
-        else:
+        if verdict is not None:
             actions.refuse(action, verdict)
-    for kind, rows in _grouped(granted, lambda action: action.kind).items():
+            continue
+        action.status, action.claimed_by = Action.Status.RUNNING, agent_id
+        action.claimed_at, action.lease_until = now, now + rules.lease(action.kind)
+        granted.append(action)
+    for lease_until, rows in _grouped(granted, lambda action: action.lease_until).items():
         Action.objects.filter(pk__in=[action.pk for action in rows]).update(
             status=Action.Status.RUNNING,
             claimed_by=agent_id,
             claimed_at=now,
-            lease_until=now + rules.lease(kind),
+            lease_until=lease_until,
             updated_at=now,
         )
     for rows in _grouped(granted, lambda action: action.plan_id).values():
