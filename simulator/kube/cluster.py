@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from simulator.journal import Journal
+from simulator.kube.eligibility import UNSCHEDULABLE_TAINT
 from simulator.kube.errors import Body
 from simulator.kube.podindex import PodIndex, controller_of, is_terminating
 from simulator.kube.quantities import stamp
@@ -234,8 +235,9 @@ class Cluster:
         if before and after and _scheduling_view(before) == _scheduling_view(after):
             return
         self.reschedule = True
-        for body in self.store.bodies("daemonsets"):
-            self.enqueue("daemonsets", *key_of(body))
+        if not before or not after or _daemons_view(before) != _daemons_view(after):
+            for body in self.store.bodies("daemonsets"):
+                self.enqueue("daemonsets", *key_of(body))
         for namespace, pod in self.index.on_node.get(name, ()):
             self.enqueue("pods", namespace, pod)
 
@@ -257,6 +259,15 @@ class Cluster:
             namespace, name = self._events.popleft().split("/", 1)
             if self.store.get("events", namespace, name):
                 self.store.remove("events", namespace, name)
+
+
+def _daemons_view(node: Body) -> tuple[object, ...]:
+    """What decides where daemons run: labels and hard taints; every daemon tolerates a cordon."""
+    return node["metadata"].get("labels"), [
+        taint
+        for taint in node["spec"].get("taints") or ()
+        if taint["effect"] != "PreferNoSchedule" and taint["key"] != UNSCHEDULABLE_TAINT
+    ]
 
 
 def _scheduling_view(node: Body) -> tuple[object, ...]:
