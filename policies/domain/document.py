@@ -92,6 +92,7 @@ class Binpack:
     min_saving_usd_per_month: Decimal | None = money("100", optional=True)  # noqa: RUF009  # it is a dataclasses.field
     min_saving_per_disruption: float = number(0.5, least=0, most=10)
     min_saving_usd_per_hour: Decimal = money("0.01")  # noqa: RUF009  # it is a dataclasses.field
+    surge_single_replicas: bool = switch(default=False)
     weights: Weights = field(default_factory=Weights)
 
 
@@ -281,6 +282,10 @@ def warnings(document: PolicyDocument, template: Boundary) -> list[str]:
         (document.binpack.method == "delete_empty", "Only nodes without pods are deleted."),
         (not document.constraints.az_spread, "Without zone spread, one zone's outage can stop a workload."),
         (not buying.diversification, "Without diversification, one pool may hold half of the nodes."),
+        (
+            document.binpack.surge_single_replicas,
+            "Moving single replicas without a gap needs an agent that may change workloads.",
+        ),
         (on_demand_only and buying.spot_percentage > 0, "The template allows no spot nodes."),
     ]
     return [sentence for holds, sentence in candidates if holds] + [

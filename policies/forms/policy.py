@@ -32,7 +32,8 @@ class PolicyForm(GroupedForm):
                "provisioning.fallback_on_demand", "provisioning.on_rebalance", "spot_affinity.default",
                _OFF_SPOT)),
         Group("Spread and size", "What keeps one failure small.",
-              ("constraints.az_spread", "provisioning.diversification", "constraints.min_nodes",
+              ("constraints.az_spread", "provisioning.diversification", "binpack.surge_single_replicas",
+               "constraints.min_nodes",
                "constraints.max_nodes", "constraints.headroom_cpu_percent",
                "constraints.headroom_memory_percent", "constraints.pool_share_percent")),
         Group("When a plan is worth it", "Smaller savings are not proposed.",
@@ -147,6 +148,11 @@ _KNOBS: dict[str, forms.Field] = {
         "Dearest node", "USD per hour", required=False, help_text="Empty: no limit."
     ),
     "provisioning.max_pool_risk": percent("Highest risk of a pool", "percent in 24 hours"),
+    "binpack.surge_single_replicas": switch(
+        "Move single replicas without a gap",
+        "A deployment's only pod is replaced by its own rolling update. The agent must be allowed to change "
+        "workloads.",
+    ),
     "binpack.min_saving_percent": whole(
         "Least saving of a plan that moves pods", "percent of the cluster's price", 0, 100
     ),

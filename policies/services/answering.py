@@ -17,7 +17,7 @@ from policies.domain.eligibility import pods_by_node, under_policy
 from policies.domain.plan import Launch
 from policies.domain.replacement import Choice, Lost, replacements
 from policies.selectors.snapshot import cluster_snapshot, offers
-from policies.services.policies import default_policy_for
+from policies.services.policies import default_policy_for, surges_single_replicas
 from spotopt.core.clock import utcnow
 from spotopt.core.errors import Conflict, GuardrailViolated
 
@@ -205,12 +205,15 @@ _FAILED = frozenset(
 
 def _request_step(row: Interruption, kind: str, *, is_voluntary: bool = True) -> None:
     node = row.instance
+    params: dict[str, object] = {"node_name": node.node_name, "instance_id": node.instance_id}
+    if kind == Action.Kind.DRAIN_NODE and surges_single_replicas(row.cluster):
+        params["surge"] = True
     try:
         request_for(
             row,
             kind,
             target=node.node_name,
-            params={"node_name": node.node_name, "instance_id": node.instance_id},
+            params=params,
             reason="AWS may take the node back soon; its replacement is ready.",
             is_voluntary=is_voluntary,
         )

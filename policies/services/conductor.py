@@ -16,7 +16,7 @@ from policies.models import Plan, PlanStep
 from policies.selectors.snapshot import cluster_snapshot
 from policies.services.cleanup import Cleanup
 from policies.services.following import Follower
-from policies.services.policies import default_policy_for
+from policies.services.policies import default_policy_for, surges_single_replicas
 from policies.services.run import FINAL, Kind, PlanRun, Status
 from spotopt.core.errors import GuardrailViolated
 
@@ -170,7 +170,10 @@ class Conductor:
         drained_at = self._run.last_finished(step.wave, Kind.DRAIN, step.target)
         if step.kind == Kind.TERMINATE and not self._run.is_fresh(drained_at):
             return
-        self._begin(step, dict(step.params), step.params.get("reason", ""))
+        params = dict(step.params)
+        if step.kind == Kind.DRAIN and surges_single_replicas(self._run.cluster):
+            params["surge"] = True
+        self._begin(step, params, step.params.get("reason", ""))
 
     def _begin(self, step: PlanStep, params: dict[str, object], reason: str) -> None:
         with self._run.turn():

@@ -170,6 +170,11 @@ def broadcast_of(policy: ClusterPolicy) -> Broadcast:
     return Broadcast(agents=1, delivered=int(told is not None and told.acknowledged_version >= told.version))
 
 
+def surges_single_replicas(cluster: Cluster) -> bool:
+    """Tell whether a deployment's only pod is to be replaced by its rolling update instead of evicted."""
+    return document.parse(default_policy_for(cluster).config).binpack.surge_single_replicas
+
+
 def agent_slice(policy: ClusterPolicy) -> dict[str, object]:
     """Return the part of a policy that an agent enforces on its own: what it must never drain."""
     exclusions = document.parse(policy.config).exclusions

@@ -22,7 +22,7 @@ from clusters.tests.factories import (
 )
 from policies.models import OptimizationJob, Plan, PlanStep
 from policies.services import conductor, execution, run
-from policies.services.policies import default_policy_for
+from policies.services.policies import PolicyChange, change_policy, default_policy_for
 from spotopt.core.actor import Actor
 from spotopt.core.clock import utcnow
 from spotopt.core.errors import Conflict, GuardrailViolated
@@ -237,6 +237,20 @@ def test_given_an_approved_plan_when_it_runs_then_every_step_completes_in_order(
     for number in (1, 2):
         ends = {s.kind: s.finished_at for s in plan.steps.filter(wave=number)}
         assert ends["launch"] < ends["cordon"] <= ends["drain"] < ends["terminate"] < ends["verify"]
+
+
+def test_given_a_policy_that_surges_when_the_plan_drains_then_the_agent_is_told(
+    plan, executor, owner, cluster
+):
+    change = PolicyChange(config={"binpack": {"surge_single_replicas": True}})
+    change_policy(cluster_id=cluster.pk, change=change, actor=owner)
+    execution.approve_plan(plan_id=plan.pk, actor=owner)
+
+    _run(plan, executor)
+
+    drains = Action.objects.filter(kind="drain_node")
+    assert [action.params.get("surge") for action in drains] == [True, True]
+    assert not Action.objects.exclude(kind="drain_node").filter(params__has_key="surge").exists()
 
 
 def test_given_two_workers_when_each_tick_runs_twice_then_nothing_happens_twice(plan, executor, owner):

@@ -51,7 +51,7 @@ CHOICES = {
 SWITCHES = [
     "karpenter.enabled", "karpenter.consolidation", "karpenter.drift", "provisioning.fallback_on_demand",
     "provisioning.diversification", "binpack.enabled", "constraints.block_burstable", "constraints.az_spread",
-    "approval.required",
+    "approval.required", "binpack.surge_single_replicas",
 ]  # fmt: skip
 MONEY = [
     "provisioning.max_price_per_hour",
