@@ -48,7 +48,6 @@ class Executor:
         self.agent_id, self._clock, self._dry_run = agent_id, clock, dry_run
         self._show = show
         """Makes the product see the cluster as it is now; tells whether it did."""
-        self._is_seen = False
         self._tell = tell
         """Puts an event, by type, severity and payload, on its way to the product."""
         self._acts = Acts(kube, clock, lambda: not self.is_safe_mode, exclusions)
@@ -117,9 +116,10 @@ class Executor:
     async def report(self) -> None:
         """Send results until cancelled, each until the product has it."""
         pause = 1.0
+        if self._journal.finished:
+            await self._show()  # what an earlier run did: effects first, then the word about them
         while True:
             await self._has_results.wait()
-            self._is_seen = self._is_seen or await self._show()  # effects first, then the word about them
             try:
                 await self.send_results()
                 pause = 1.0
@@ -186,7 +186,7 @@ class Executor:
             result.error_message,
         )
         if command.is_voluntary or command.action_type not in _TOLD_AT_ONCE:
-            self._is_seen = await self._show()
+            await self._show()  # effects first, then the word about them
         self._finish(command, result)
 
     async def _act(self, command: protocol.Command) -> Mapping[str, Any]:
