@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -30,6 +31,7 @@ CONNECTIONS = 400
 LOAD_PROCESSES = 2
 SECONDS = 5.0
 AIM = 0.7
+COMMANDS_EACH = 5
 _START_SECONDS = 60
 
 
@@ -57,6 +59,7 @@ def main() -> int:
         beats = [_request(cluster, "heartbeat", token, _beat()) for cluster, token in tokens]
         claims = [_request(cluster, "actions/claim", token, _claim(0)) for cluster, token in tokens]
         waits = [_request(cluster, "actions/claim", token, _claim(20)) for cluster, token in tokens]
+        fetches = [_request(cluster, "actions/claim", token, _claim(0, limit=1)) for cluster, token in tokens]
         with _server("spotopt.bench.bare:at_once") as port:
             _say("load client's ceiling", _rate(port, beats))
         with _server("spotopt.bench.bare:one_query") as port:
@@ -67,6 +70,9 @@ def main() -> int:
             _say("heartbeats", heartbeats, reference)
             _say("claims, nothing waiting", _rate(port, claims), reference)
             _hold(port, waits, beats)
+            _queue_commands([cluster for cluster, _ in tokens])
+            _say("claims, a command each", _rate(port, fetches), reference)
+            _print(f"{'commands signed and stored':<28} {_delivered():>8}")
     share = heartbeats[0] / reference[0]
     return 0 if share >= AIM else 1
 
@@ -107,8 +113,32 @@ def _beat() -> dict[str, object]:
             "memory_mib": 64, "k8s_api_ok": True}  # fmt: skip
 
 
-def _claim(seconds: float) -> dict[str, object]:
-    return {"agent_id": "bench", "limit": 10, "wait_seconds": seconds, "known_actions": []}
+def _claim(seconds: float, limit: int = 10) -> dict[str, object]:
+    return {"agent_id": "bench", "limit": limit, "wait_seconds": seconds, "known_actions": []}
+
+
+def _queue_commands(cluster_ids: list[UUID]) -> None:
+    """Queue more reactions for each agent than it can fetch, one at a time, while it is measured."""
+    from clusters.models import Action, Cluster  # noqa: PLC0415  # once Django is set up
+    from spotopt.core.clock import utcnow  # noqa: PLC0415
+    from spotopt.core.tenancy import tenant  # noqa: PLC0415
+
+    organization_id = Cluster.unscoped.values_list("organization_id", flat=True)[0]
+    with tenant(organization_id):
+        Action.objects.bulk_create(
+            Action(organization_id=organization_id, cluster_id=cluster_id, kind="cordon_node", route="agent",
+                   target="node", params={"node_name": "node", "instance_id": "i-0123456789abcdef0"},
+                   requested_by="bench", idempotency_key=f"{cluster_id}:{number}", is_voluntary=False,
+                   expires_at=utcnow() + timedelta(minutes=5))
+            for cluster_id in cluster_ids
+            for number in range(COMMANDS_EACH)
+        )  # fmt: skip
+
+
+def _delivered() -> int:
+    from agentapi.models import AgentAction  # noqa: PLC0415  # once Django is set up
+
+    return AgentAction.unscoped.count()
 
 
 def _request(cluster_id: UUID, path: str, token: str, document: dict[str, object]) -> bytes:
