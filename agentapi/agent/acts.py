@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime
 from typing import Any
 
 from agentapi import protocol
@@ -11,6 +10,7 @@ from agentapi.agent.drain import Drainer, DrainOrder
 from agentapi.agent.eviction import Evictor
 from agentapi.agent.karpenter import Karpenter
 from agentapi.agent.kube import Body, Kube, KubeError
+from agentapi.agent.need import Need, instant
 from agentapi.agent.nodes import Failed, Nodes, Target, labels_of
 from agentapi.agent.pods import name_of, objection
 from agentapi.agent.rules import Exclusions
@@ -29,9 +29,15 @@ class Acts:
     """All that a command can make this agent do; no command carries code, a shell or a path."""
 
     def __init__(
-        self, kube: Kube, clock: Clock, may_go_on: Callable[[], bool], exclusions: Callable[[], Exclusions]
+        self,
+        kube: Kube,
+        clock: Clock,
+        may_go_on: Callable[[], bool],
+        exclusions: Callable[[], Exclusions],
+        need: Need,
     ) -> None:
         self._kube, self._clock, self._may_go_on, self._exclusions = kube, clock, may_go_on, exclusions
+        self._need = need
         self._nodes = Nodes(kube)
         self._acts: Mapping[str, Callable[[protocol.Command], Awaitable[Facts]]] = {
             "soft_cordon_node": self._soft_cordon,
@@ -92,8 +98,8 @@ class Acts:
 
     async def _drain(self, command: protocol.Command) -> Facts:
         payload, target = command.payload, await self._target_to_close(command)
-        exclusions = self._exclusions()
-        deadline = _instant(payload, "deadline")
+        exclusions, is_needed = self._exclusions(), self._need.justifies(command)
+        deadline = instant(payload, "deadline")
         seconds = _whole(payload, "timeout_seconds", _DRAIN_SECONDS)
         latest = command.expires_at.timestamp() - _MARGIN_SECONDS
         has_grace = payload.get("grace_period_seconds") is not None
@@ -103,9 +109,9 @@ class Acts:
             deadline=deadline if deadline is not None else min(self._clock.seconds() + seconds, latest),
             grace_seconds=_whole(payload, "grace_period_seconds", 0) if has_grace else None,
             allow_local_data_loss=payload.get("delete_local_data") is True,
-            is_rescue=deadline is not None and not command.is_voluntary,
+            is_rescue=deadline is not None and is_needed,
             surges=payload.get("surge") is True,
-            kept_namespaces=exclusions.namespaces if command.is_voluntary else frozenset(),
+            kept_namespaces=frozenset() if is_needed else exclusions.namespaces,
             own_namespace=exclusions.own_namespace,
         )
         return await Drainer(self._kube, self._nodes, self._clock, order, self._may_go_on).run()
@@ -114,7 +120,7 @@ class Acts:
         """Evict one pod of the node that the command names, and wait until it is gone."""
         payload, target = command.payload, await self._open_target(command)
         pod = await self._pod(payload, target)
-        if command.is_voluntary:
+        if not self._need.justifies(command):
             namespaces = self._exclusions().namespaces
             objected = objection(pod, namespaces=namespaces, allow_local_data_loss=False)
             if objected is not None:
@@ -152,13 +158,14 @@ class Acts:
 
     async def _target_to_close(self, command: protocol.Command) -> Target:
         """Return the node that is meant: in need no exclusion counts, and closing reads the node anyway."""
-        return await self._open_target(command) if command.is_voluntary else target_of(command.payload)
+        is_needed = self._need.justifies(command)
+        return target_of(command.payload) if is_needed else await self._open_target(command)
 
     async def _open_target(self, command: protocol.Command) -> Target:
         """Return the node that is meant; raise Failed when it is another one, or one that is excluded."""
         target = target_of(command.payload)
         label = self._exclusions().of_node(labels_of(await self._nodes.read(target)))
-        if label and command.is_voluntary:
+        if label and not self._need.justifies(command):
             raise Failed("excluded_node", f"Node {target.name} is excluded by its label {label}.")
         return target
 
@@ -180,17 +187,3 @@ def _whole(payload: Mapping[str, Any], name: str, default: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise Failed("invalid_payload", f"{name} must be a number of seconds.")
     return value
-
-
-def _instant(payload: Mapping[str, Any], name: str) -> float | None:
-    """Return an instant in seconds since the epoch."""
-    value = payload.get(name)
-    if value is None:
-        return None
-    try:
-        instant = datetime.fromisoformat(value)
-    except (TypeError, ValueError) as error:
-        raise Failed("invalid_payload", f"{name} must be an instant.") from error
-    if instant.tzinfo is None:
-        raise Failed("invalid_payload", f"{name} must name its time zone.")
-    return instant.timestamp()

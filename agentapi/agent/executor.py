@@ -13,6 +13,7 @@ from agentapi.agent.clock import Clock
 from agentapi.agent.guard import Guard
 from agentapi.agent.kube import Kube, KubeError, KubeUnreachable
 from agentapi.agent.memory import Journal
+from agentapi.agent.need import Need
 from agentapi.agent.nodes import Failed
 from agentapi.agent.rules import Exclusions
 
@@ -41,6 +42,7 @@ class Executor:
         clock: Clock,
         show: Callable[[], Awaitable[bool]],
         tell: Callable[[str, str, Mapping[str, Any]], None],
+        need: Need,
         exclusions: Callable[[], Exclusions] = Exclusions,
         dry_run: bool = False,
     ) -> None:
@@ -50,7 +52,7 @@ class Executor:
         """Makes the product see the cluster as it is now; tells whether it did."""
         self._tell = tell
         """Puts an event, by type, severity and payload, on its way to the product."""
-        self._acts = Acts(kube, clock, lambda: not self.is_safe_mode, exclusions)
+        self._acts = Acts(kube, clock, lambda: not self.is_safe_mode, exclusions, need)
         self.finished_count: Counter[tuple[str, str]] = Counter()
         """Commands by type and status, since the start."""
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)

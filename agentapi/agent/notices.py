@@ -19,6 +19,10 @@ class Notices:
         """Node name → instance id."""
         self._told: set[tuple[str, str]] = set()
 
+    def is_taken(self, instance_id: str) -> bool:
+        """Tell whether this agent saw that AWS takes the instance."""
+        return (instance_id, "interruption") in self._told
+
     def look(self, before: NodeFact | None, after: NodeFact | None) -> None:
         """Look at a node that changed."""
         if after is None:

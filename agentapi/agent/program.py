@@ -19,6 +19,7 @@ from agentapi.agent.kube import Kube
 from agentapi.agent.lease import Lease
 from agentapi.agent.memory import Journal
 from agentapi.agent.metrics import exposition
+from agentapi.agent.need import Need
 from agentapi.agent.notices import Notices
 from agentapi.agent.outbox import Outbox
 from agentapi.agent.push import Push
@@ -126,7 +127,7 @@ class Agent:
             kube=kube.while_allowed(lambda: lease.is_held) if lease else kube,
             backend=backend, journal=journal, guard=guard, agent_id=agent_id, clock=clock,
             show=collector.show, tell=outbox.tell, exclusions=lambda: heart.exclusions,
-            dry_run=settings.dry_run,
+            need=Need(clock, notices.is_taken, lambda: len(view.nodes.items)), dry_run=settings.dry_run,
         )  # fmt: skip
         claims = Claims(backend, executor, journal, heart, push)
         return _Parts(view, collector, executor, outbox, heart, push, claims)

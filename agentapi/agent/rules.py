@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 PROTECTED_NAMESPACES = frozenset({"kube-system", "kube-public", "kube-node-lease", "spot-optimizer"})
-"""No policy, and no product that was taken over, can open these."""
+"""No policy, and no product that was taken over, can open these; AWS can, by taking a node."""
 
 
 @dataclass(frozen=True, slots=True)

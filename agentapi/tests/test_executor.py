@@ -252,11 +252,15 @@ async def test_z23_given_a_node_that_the_policy_excludes_when_commanded_then_onl
         payload = payload_of(it, labels={"acme.io/a": "b"})
 
         result = await it.carry_out(it.command(kind, payload=payload))
+        claimed = it.command(kind, payload=payload, action_id="action-2", nonce="n-2", is_voluntary=False)
+        baseless = await it.carry_out(claimed)
+        it.warned.add(payload["instance_id"])
         needed = await it.carry_out(
-            it.command(kind, payload=payload, action_id="action-2", nonce="n-2", is_voluntary=False)
+            it.command(kind, payload=payload, action_id="action-3", nonce="n-3", is_voluntary=False)
         )
 
         assert (result.status, result.error_code) == ("failed", "excluded_node")
+        assert (baseless.status, baseless.error_code) == ("failed", "excluded_node")
         assert needed.status == "completed"
 
 

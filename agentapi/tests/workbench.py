@@ -12,6 +12,7 @@ from agentapi.agent.facts import instance_id_of
 from agentapi.agent.guard import Guard
 from agentapi.agent.kube import Kube
 from agentapi.agent.memory import Journal
+from agentapi.agent.need import Need
 from agentapi.tests.worlds import fast_world
 from simulator.kube.rbac import AGENT as AGENT_USER
 from simulator.kube.rbac import token_of
@@ -53,7 +54,7 @@ class Bench:
             Journal(tmp_path / "journal.json"),
         )
         self.journal.load()
-        self.shown, self.told = [], []
+        self.shown, self.told, self.warned = [], [], set()
         guard = Guard(
             cluster_id=CLUSTER,
             agent_id=AGENT,
@@ -70,6 +71,7 @@ class Bench:
             clock=world.clock,
             show=self._show,
             tell=lambda *event: self.told.append(event),
+            need=Need(world.clock, self.warned.__contains__),
             **options,
         )
 
