@@ -14,8 +14,10 @@ from policies.domain.solver.reduction import Model
 _GAP = 5e-4
 _SECONDS_EACH = 2.0
 _TOLERANCE = 1e-6
-_SHARES = np.array([(cpu / 8, 1 - cpu / 8) for cpu in range(9)])
-_SIZES = (0.8, 0.9, 1.0, 1.1, 1.25)
+_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Ways to weigh the first resource of a node against the second that are tried first."""
+_STEPS = (0.125, 0.0625, 0.03125)
+"""How far from the best weight so far others are tried, in turn."""
 _ENOUGH = 24
 _HOPELESS = 1.02
 """Once a node turns out to be worth this multiple of its price, prices of pods are improved first."""
@@ -99,19 +101,38 @@ def _price_exactly(model: Model, duals: Duals, expired: Callable[[], bool]) -> _
 
 
 def relaxed_ceilings(model: Model, worth: FloatArray) -> FloatArray:
-    """Return K: what a node may be worth when pods may be split, by several ways to value its room."""
+    """Return K: what a node may be worth when pods may be split, by several ways to value its room.
+
+    A weighted mean of the shares that a pod takes of two resources makes one resource of them (surrogate
+    relaxation, Glover 1965), whose linear program is solved by taking pods in the order of their density.
+    """
+    most = _most_pods(model)
+    shares = model.requests[None, :, :2] / np.maximum(model.rooms[:, None, :2], 1.0)
+    best, weight = np.full(len(worth), np.inf), np.zeros(len(worth))
+    for step in (0.0, *_STEPS):
+        centre = weight
+        for tried in (centre - step, centre + step) if step else _WEIGHTS:
+            mixed = np.clip(np.broadcast_to(tried, best.shape), 0.0, 1.0)
+            sizes = mixed[:, None] * shares[:, :, 0] + (1 - mixed)[:, None] * shares[:, :, -1]
+            ceilings = _split_ceilings(worth, most, np.maximum(sizes, 1e-12))
+            best, weight = np.minimum(best, ceilings), np.where(ceilings < best, mixed, weight)
+    return best
+
+
+def _split_ceilings(worth: FloatArray, most: FloatArray, sizes: FloatArray) -> FloatArray:
+    """Return K: the most that split pods of these sizes (K × S) in a room of 1 are worth."""
+    order = np.argsort(-worth / sizes, axis=1)
+    size, count, value = (np.take_along_axis(array, order, axis=1) for array in (sizes, most, worth))
+    full = size * count
+    room = 1.0 - (np.cumsum(full, axis=1) - full)
+    answer: FloatArray = (value * np.clip(room / size, 0.0, count)).sum(axis=1)
+    return answer
+
+
+def _most_pods(model: Model) -> FloatArray:
+    """Return K × S: pods of a group that one node may carry alone."""
     fits = (model.rooms[:, None, :] / np.maximum(model.requests, 1e-9)[None]).min(axis=2)
-    most = np.minimum(np.floor(fits + 1e-6), _pods_at_most(model)) * model.accepted
-    best = (most * worth).sum(axis=1)
-    densities = np.where(most > 0, worth, 0.0)
-    full = densities[:, :, None] * (model.rooms[:, None, :2] / np.maximum(model.requests[None, :, :2], 1e-9))
-    reference = np.maximum(np.minimum(full.min(axis=2), 1e30).max(axis=1), 1e-9)
-    for shares in _SHARES:
-        for size in _SIZES:
-            price = reference[:, None] * size * shares / np.maximum(model.rooms[:, :2], 1.0)
-            gain = np.maximum(worth - price @ model.requests[:, :2].T, 0.0) * most
-            best = np.minimum(best, reference * size * shares.sum() + gain.sum(axis=1))
-    answer: FloatArray = best
+    answer: FloatArray = np.minimum(np.floor(fits + 1e-6), _pods_at_most(model)) * model.accepted
     return answer
 
 

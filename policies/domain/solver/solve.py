@@ -48,7 +48,7 @@ class Effort:
     """Rounds of local search on whole nodes."""
     proof_seconds: float | None = None
     """Time for the proof of the bound; 0 for a single look; without it the bound is 0."""
-    proof_tolerance: float = 1e-3
+    proof_tolerance: float = 3e-4
 
 
 def solve(problem: Problem, clock: Clock, effort: Effort = Effort(), seed: int = 0) -> Answer:
