@@ -13,6 +13,19 @@ PATHS = {
     ("karpenter.sh/v1", "NodePool"): "/apis/karpenter.sh/v1/nodepools",
     ("karpenter.k8s.aws/v1", "EC2NodeClass"): "/apis/karpenter.k8s.aws/v1/ec2nodeclasses",
 }
+FIELDS = {
+    "NodePool": frozenset({"disruption", "limits", "template", "weight"}),
+    "EC2NodeClass": frozenset(
+        {
+            "capacityReservationSelectorTerms",
+            "detailedMonitoring",
+            "instanceStorePolicy",
+            "subnetSelectorTerms",
+            "tags",
+        }
+    ),
+}
+"""What may be set: which nodes there are, never what they run, boot from, may reach or are allowed to do."""
 LARGEST_BYTES = 64 * 1024
 _NOT_FOUND, _CONFLICT, _FORBIDDEN, _INVALID = 404, 409, 403, 422
 _SENTENCES = {
@@ -62,4 +75,6 @@ def _manifest(value: object) -> dict[str, Any]:
         raise Failed("invalid_payload", "metadata.name is not a name of Kubernetes.")
     if not isinstance(value["spec"], dict) or len(json.dumps(value)) > LARGEST_BYTES:
         raise Failed("invalid_payload", f"spec must be an object of at most {LARGEST_BYTES} bytes.")
+    if foreign := sorted(value["spec"].keys() - FIELDS[value["kind"]]):
+        raise Failed("forbidden_field", f"No command may set {', '.join(foreign)} of a {value['kind']}.")
     return value

