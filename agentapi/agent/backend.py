@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 LONG_POLL_SECONDS = 25
 """On the wall, below the 30 seconds that the server allows."""
-_CONFLICT = 409
+_FINAL = frozenset({400, 404, 410, 413})
 _TIMEOUT = httpx.Timeout(30, connect=10)
 _Answer = TypeVar("_Answer")
 
@@ -25,6 +25,11 @@ class Refused(Exception):
         super().__init__(f"{status} {code} {detail}")
         self.status = status
         self.code = code
+
+    @property
+    def is_final(self) -> bool:
+        """Tell whether what was sent is refused for good; else who sent it has to become trusted again."""
+        return self.status in _FINAL
 
 
 class Unreachable(Exception):
@@ -89,9 +94,9 @@ class Backend:
         """Say what happened in the cluster."""
         await self._post("events", events)
 
-    async def send_interruptions(self, notices: protocol.Interruptions) -> None:
-        """Say which nodes AWS takes or may take."""
-        await self._post("interruptions", notices)
+    async def send_interruptions(self, notices: protocol.Interruptions) -> protocol.InterruptionsAnswer:
+        """Say which nodes AWS takes or may take; return what became of each notice."""
+        return await self._ask("interruptions", notices, protocol.InterruptionsAnswer)
 
     async def _ask(self, path: str, document: Any, kind: type[_Answer], **options: Any) -> _Answer:
         answer = await self._post(path, document, **options)

@@ -23,7 +23,8 @@ AT_ONCE = 64
 """Enough for AWS to take many nodes in the same minute; plans stay within their disruption budget."""
 SILENCE_SECONDS = 600.0
 """After this long without the product, nothing new is begun (local safe mode)."""
-_GONE_STATES = (404, 409, 410)
+_CONFLICT = 409
+_GONE_STATES = (404, _CONFLICT, 410)
 _TOLD_AT_ONCE = frozenset({"cordon_node"})
 """Reactions on whose effect nothing is decided: the word about them need not wait for a snapshot."""
 
@@ -125,13 +126,13 @@ class Executor:
             try:
                 await self.send_results()
                 pause = 1.0
-            except Unreachable as error:
+            except (Refused, Unreachable) as error:
                 logger.warning("Results wait: %s", error)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 30.0)
 
     async def send_results(self) -> None:
-        """Send every result that waits; raise Unreachable."""
+        """Send every result that waits; raise Unreachable or Refused and keep what may be taken later."""
         self._has_results.clear()
         for action_id, result in list(self._journal.finished.items()):
             try:
@@ -140,6 +141,9 @@ class Executor:
                 self._has_results.set()
                 raise
             except Refused as error:
+                if not error.is_final and error.status != _CONFLICT:
+                    self._has_results.set()
+                    raise
                 if error.status not in _GONE_STATES:
                     logger.error("The product refuses the result of %s: %s", action_id, error)  # noqa: TRY400
             self._journal.forget(action_id)

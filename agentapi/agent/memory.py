@@ -14,6 +14,9 @@ from agentapi.agent.kube import Kube
 
 logger = logging.getLogger(__name__)
 
+KEPT_RESULTS = 1000
+"""Of more that the product takes none of, the oldest go."""
+
 
 @dataclass(slots=True)
 class Identity:
@@ -121,6 +124,8 @@ class Journal:
         """Keep what became of a command."""
         self.taken.pop(action_id, None)
         self.finished[action_id] = result
+        while len(self.finished) > KEPT_RESULTS:
+            self.finished.pop(next(iter(self.finished)))
         self.save()
 
     def forget(self, action_id: str) -> None:

@@ -203,6 +203,19 @@ async def test_given_a_product_that_knows_better_when_reported_then_the_result_i
         assert it.journal.known_actions == ()
 
 
+async def test_given_a_key_that_expired_when_reported_then_the_result_waits_for_the_next_key(tmp_path):
+    async with bench(tmp_path) as it:
+        it.product.refusal = Refused(401, "key_expired", "This key has expired.")
+        with pytest.raises(Refused):
+            await it.carry_out(it.command())
+        assert it.journal.known_actions == ("action-1",)
+
+        it.product.refusal = None
+        await it.executor.send_results()
+
+        assert it.journal.known_actions == ()
+
+
 def payload_of(it, **more):
     return {**it.command().payload, **more}
 
