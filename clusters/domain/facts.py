@@ -32,6 +32,8 @@ class ClusterFacts:
     """By instance id."""
     disrupted: frozenset[str] = frozenset()
     """Instance ids that an open action is disrupting, or that are cordoned."""
+    taken: frozenset[str] = frozenset()
+    """Instance ids of the nodes that AWS has said it takes back."""
 
 
 @dataclass(frozen=True, slots=True)

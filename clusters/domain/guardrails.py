@@ -14,11 +14,20 @@ MIN_NODE_AGE = timedelta(minutes=5)
 def judge(*, kind: str, instance_id: str, is_voluntary: bool, facts: ClusterFacts) -> Verdict | None:
     """Return the first guardrail that forbids the action now, or None when it may go ahead."""
     verdict = open_breaker(kind=kind, is_voluntary=is_voluntary, facts=facts)
+    if verdict is None and instance_id in facts.taken:
+        verdict = _rescue(kind, is_voluntary)
     if verdict is None and is_voluntary and kind in DISRUPTIVE:
         verdict = _disruption(instance_id, facts)
     if verdict is None and kind == "terminate_instance":
         verdict = _termination(instance_id, is_voluntary, facts)
     return verdict
+
+
+def _rescue(kind: str, is_voluntary: bool) -> Verdict | None:
+    """Refuse to open a node that AWS takes; a voluntary act that fails there would open it too."""
+    if kind == "uncordon_node" or (is_voluntary and kind in DISRUPTIVE):
+        return Verdict("node_taken", "AWS takes the node back; it stays closed, and only its rescue goes on.")
+    return None
 
 
 def disruption_cap(nodes: int) -> int:

@@ -2,12 +2,12 @@
 
 from uuid import UUID
 
-from django.db.models import Q, Sum
+from django.db.models import Q, QuerySet, Sum
 
 from accounts import platform
 from clusters.domain.actions import DISRUPTIVE, OPEN
 from clusters.domain.facts import ClusterFacts, NodeFacts
-from clusters.models import Action, Cluster, Instance
+from clusters.models import Action, Cluster, Instance, Interruption
 from spotopt.core.clock import utcnow
 
 ALIVE = (Instance.State.PENDING, Instance.State.RUNNING)
@@ -18,7 +18,7 @@ def cluster_facts(
 ) -> ClusterFacts:
     """Return the facts about a cluster, leaving one action's own effect out of the disrupted set.
 
-    ``with_nodes=False`` reads the switches alone: enough for acts that disrupt nothing.
+    ``with_nodes=False`` reads the switches and AWS's notices alone: enough for acts that disrupt nothing.
     """
     cluster = Cluster.objects.get(pk=cluster_id)
     nodes = _nodes(cluster_id) if with_nodes else {}
@@ -29,6 +29,14 @@ def cluster_facts(
         snapshot_at=cluster.snapshot_at,
         nodes=nodes,
         disrupted=_disrupted(cluster_id, nodes, excluding_action) if nodes else frozenset(),
+        taken=frozenset(taken_nodes(cluster_id).values_list("instance__instance_id", flat=True)),
+    )
+
+
+def taken_nodes(cluster_id: UUID) -> QuerySet[Interruption]:
+    """Return the open notices of nodes that AWS takes back: until they are over no pod may come there."""
+    return Interruption.objects.filter(
+        cluster_id=cluster_id, kind=Interruption.Kind.INTERRUPTION, status=Interruption.Status.OPEN
     )
 
 

@@ -39,15 +39,17 @@ class Wanted:
 def request_together(*, cluster: Cluster, wanted: Sequence[Wanted], actor: Actor) -> list[Action]:
     """Queue involuntary acts of the agent and return them in order; a known key returns its first action.
 
-    The switches alone decide on such acts, and on all of them alike: raises GuardrailViolated, with nothing
-    queued, while the platform is frozen.
+    Raises GuardrailViolated, with nothing queued, when one is forbidden: all are while the platform is
+    frozen, and so is opening a node that AWS takes.
     """
     facts = cluster_facts(cluster.pk, with_nodes=False)
     drafts = [
         actions.draft(cluster=cluster, actor=actor, is_voluntary=False, **asdict(each)) for each in wanted
     ]
     for action in drafts:
-        verdict = judge(kind=action.kind, instance_id="", is_voluntary=False, facts=facts)
+        verdict = judge(
+            kind=action.kind, instance_id=str(action.params["instance_id"]), is_voluntary=False, facts=facts
+        )
         if verdict is not None:
             raise GuardrailViolated(verdict.reason, code=verdict.code)
     stored = _by_key(drafts)
@@ -91,7 +93,7 @@ def claim_for_agent(
     What cannot wait goes first: reactions before plans, and cordons before drains; then the oldest.
 
     Each is judged again on fresh state; what the safety floor forbids now is marked refused instead. Those
-    that the switches alone decide on are claimed together. The others are claimed and delivered in a
+    that do not depend on the other nodes are claimed together. The others are claimed and delivered in a
     transaction each: a refusal locks the record until the commit, and nobody may wait for another action
     meanwhile.
     """
@@ -126,7 +128,12 @@ def _claim_together(
     facts = cluster_facts(cluster_id, with_nodes=False)
     granted: list[Action] = []
     for action in (action for action in wanted if action.pk in mine):
-        verdict = judge(kind=action.kind, instance_id="", is_voluntary=action.is_voluntary, facts=facts)
+        verdict = judge(
+            kind=action.kind,
+            instance_id=str(action.params.get("instance_id", "")),
+            is_voluntary=action.is_voluntary,
+            facts=facts,
+        )
         if verdict is not None:
             actions.refuse(action, verdict)
             continue

@@ -242,8 +242,7 @@ def _close(row: Interruption, now: datetime) -> bool:
         or node.last_seen_at < row.deadline
     ):
         return False  # AWS has not been asked since, or may be late
-    _reopen_node(row)
-    return end(row, Status.FALSE_ALARM, now)
+    return _dismiss(row, now)
 
 
 def _ending(row: Interruption, node: Instance) -> str:
@@ -251,11 +250,14 @@ def _ending(row: Interruption, node: Instance) -> str:
     return Status.TAKEN if is_taken else Status.MOVED
 
 
-def _reopen_node(row: Interruption) -> None:
-    """Take back the cordon that a notice was the reason for, unless the node was cordoned before."""
+@transaction.atomic
+def _dismiss(row: Interruption, now: datetime) -> bool:
+    """Close a false alarm, and only then take back its cordon, unless the node was cordoned before."""
+    is_ended = end(row, Status.FALSE_ALARM, now)
     cordon = Action.objects.filter(idempotency_key=action_key(row, Action.Kind.CORDON_NODE)).first()
-    if cordon is not None and cordon.result.get("changed"):
+    if is_ended and cordon is not None and cordon.result.get("changed"):
         _ask([row], Action.Kind.UNCORDON_NODE, lambda _: {}, "AWS did not take the node back.")
+    return is_ended
 
 
 @transaction.atomic

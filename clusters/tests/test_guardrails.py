@@ -140,3 +140,17 @@ def test_law_whatever_is_allowed_keeps_the_budget_and_the_floor(count, disrupted
 @given(st.integers(0, 10_000))
 def test_law_the_cap_is_a_tenth_but_at_least_one(nodes):
     assert disruption_cap(nodes) == max(1, nodes // 10)
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_voluntary", "code"),
+    [
+        ("uncordon_node", False, "node_taken"),
+        ("drain_node", True, "node_taken"),
+        ("terminate_instance", True, "node_taken"),
+        ("cordon_node", False, None),
+        ("drain_node", False, None),
+    ],
+)
+def test_given_a_node_that_aws_takes_when_judged_then_only_its_rescue_goes_on(kind, is_voluntary, code):
+    assert _code(_facts(taken=frozenset({TARGET})), kind, is_voluntary=is_voluntary) == code

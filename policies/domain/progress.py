@@ -25,7 +25,7 @@ SAVINGS_SHORT = "savings_short"
 SHORT_MEMORY = timedelta(hours=24)
 
 WAIT_CODES = frozenset(
-    {"disruption_budget", "stale_snapshot", "group_unready", "node_too_young", "node_not_empty"}
+    {"disruption_budget", "stale_snapshot", "group_unready", "node_too_young", "node_not_empty", "node_taken"}
 )
 """Guardrails that may lift by themselves: the step waits and asks again."""
 STOP_CODES = frozenset({"safe_mode", "frozen", "paused"})

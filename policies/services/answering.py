@@ -140,7 +140,8 @@ def _launch(row: Interruption, launch: Launch, *, is_voluntary: bool) -> Action:
 
 def _serve_rebalances() -> int:
     by_cluster: dict[Cluster, list[Interruption]] = defaultdict(list)
-    for row in _open(Kind.REBALANCE):
+    taken = _open(Kind.INTERRUPTION).values("instance")
+    for row in _open(Kind.REBALANCE).exclude(instance__in=taken):  # the interruption's answer comes first
         by_cluster[row.cluster].append(row)
     return sum(_serve(cluster, rows) for cluster, rows in by_cluster.items())
 

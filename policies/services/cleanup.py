@@ -75,6 +75,7 @@ class Cleanup:
         """
         leaving = [removal.instance_id for wave in self._waves for removal in wave.removals]
         alive = Instance.objects.filter(cluster_id=self._plan.cluster_id, state__in=ALIVE)
+        alive = alive.exclude(instance_id__in=self._facts.taken)
         for row in alive.filter(instance_id__in=leaving).exclude(node_name=""):
             is_steered = any(taint.get("key") == SOFT_TAINT for taint in row.taints)
             is_closed = row.is_cordoned and row.instance_id in self._touched - self._kept
@@ -92,7 +93,8 @@ class Cleanup:
 
     def _launched(self) -> list[Instance]:
         launches = Action.objects.filter(plan_id=self._plan.pk, kind=Action.Kind.LAUNCH_NODE)
-        return list(Instance.objects.filter(launch_action_id__in=launches.values("pk"), state__in=ALIVE))
+        rows = Instance.objects.filter(launch_action_id__in=launches.values("pk"), state__in=ALIVE)
+        return list(rows.exclude(instance_id__in=self._facts.taken))
 
     def _has_work(self, instance: Instance) -> bool:
         node = self._facts.nodes.get(instance.instance_id)

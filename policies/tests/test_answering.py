@@ -158,6 +158,37 @@ def test_given_a_rebalance_signal_when_served_then_the_new_node_is_ready_before_
     assert Interruption.objects.get().status == "moved"
 
 
+def rebalance_under_way(cluster):
+    """Return the old node, whose replacement is Ready and whose cordon is asked for."""
+    replace_on_rebalance(cluster)
+    old = cluster.instances.first()
+    notice(cluster, old, kind=Kind.REBALANCE)
+    answer_interruptions()
+    (launch,) = launches()
+    close(launch)
+    InstanceFactory(cluster=cluster, lifecycle="spot", launch_action_id=launch.pk)
+    answer_interruptions()
+    return old
+
+
+def test_given_a_rebalance_drain_that_an_interruption_cuts_short_when_answered_then_the_node_stays_closed(
+    cluster, clock
+):
+    old = rebalance_under_way(cluster)
+    close(Action.objects.get(kind="cordon_node"), result={"changed": True})
+    answer_interruptions()
+    drain = Action.objects.get(kind="drain_node")
+    clock.shift(timedelta(seconds=5))
+    notice(cluster, old)
+    close(drain, "failed", error_code="interrupted", error_message="Something more urgent came up.")
+
+    answer_interruptions()
+
+    assert not Action.objects.filter(kind="uncordon_node").exists()
+    assert not Action.objects.filter(kind="terminate_instance").exists()
+    assert Interruption.objects.get(kind="rebalance").status == "open"
+
+
 def test_given_a_drain_that_failed_when_a_signal_is_served_then_the_node_is_opened_and_stays(cluster, clock):
     replace_on_rebalance(cluster)
     old = cluster.instances.first()

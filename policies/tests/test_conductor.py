@@ -10,9 +10,11 @@ from django.db.models import Count
 
 from accounts import platform
 from audit.models import AuditLog
+from clusters.domain.interruptions import Kind as NoticeKind
+from clusters.domain.interruptions import Notice
 from clusters.models import Action, Instance, NodeGroup, Price
 from clusters.selectors.guard import cluster_facts
-from clusters.services import actions, handover
+from clusters.services import actions, handover, interruptions
 from clusters.tests.factories import (
     ClusterFactory,
     InstanceFactory,
@@ -487,6 +489,24 @@ def test_given_pods_that_land_on_a_node_being_retired_when_tidied_then_it_is_ope
 
     assert plan.status == Plan.Status.STOPPED
     assert (spare.get().state, spare.get().is_cordoned) == ("running", False)
+
+
+def test_given_a_node_that_aws_is_taking_when_the_plan_is_stopped_then_nothing_opens_it(
+    plan, executor, owner, cluster
+):
+    execution.approve_plan(plan_id=plan.pk, actor=owner)
+    _run(plan, executor, until=lambda: plan.steps.filter(wave=1, kind="cordon", status="completed").exists())
+    node = cluster.instances.get(instance_id=plan.steps.get(wave=1, kind="cordon").params["instance_id"])
+    Instance.objects.filter(pk=node.pk).update(lifecycle="spot")
+    told = [Notice(NoticeKind.INTERRUPTION, node.instance_id, utcnow())]
+    interruptions.notices_from_agent(cluster_id=cluster.pk, notices=told)
+    execution.stop_plan(plan_id=plan.pk, actor=owner)
+
+    _run(plan, executor, ticks=5)
+
+    node.refresh_from_db()
+    assert (node.state, node.is_cordoned) == ("running", True)
+    assert not Action.objects.filter(kind="uncordon_node", params__instance_id=node.instance_id).exists()
 
 
 def test_given_an_old_quote_when_approved_then_it_refuses_and_nothing_changes(plan, owner, clock):
