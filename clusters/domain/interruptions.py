@@ -19,6 +19,8 @@ DRAIN_MARGIN = timedelta(seconds=5)
 """A drain ends this long before AWS pulls the plug."""
 FLAG_LASTS = timedelta(minutes=30)
 """How long a pool counts as dangerous after an interruption (F074)."""
+BROKEN_OFF = frozenset({"interrupted", "lease_expired", "kubernetes_unreachable"})
+"""Ends of an act that say nothing about the node: it is asked for again while there is time."""
 TAKEN_BACK = "SpotInstanceTermination"
 """In the reason that AWS gives for an instance that it took away."""
 REBALANCE_PACE = timedelta(hours=1)
@@ -73,9 +75,10 @@ class Notice:
         return now - self.at > STALE_AFTER
 
 
-def action_key(row_id: UUID, noticed_at: datetime, kind: str) -> str:
-    """Return the key under which an act of the reaction is requested: one for each notice."""
-    return f"interruption:{row_id}:{int(noticed_at.timestamp())}:{kind}"
+def action_key(row_id: UUID, noticed_at: datetime, kind: str, number: int = 1) -> str:
+    """Return the key under which an act of the reaction is requested for the ``number``-th time."""
+    key = f"interruption:{row_id}:{int(noticed_at.timestamp())}:{kind}"
+    return key if number == 1 else f"{key}:{number}"
 
 
 def rebalance_budget(*, nodes: int, served_lately: int, under_way: int) -> int:

@@ -13,6 +13,7 @@ from audit.models import AuditLog
 from audit.services import Entry, Subject, record_all
 from clusters.domain import interruptions as rules
 from clusters.domain.interruptions import (
+    BROKEN_OFF,
     DRAIN_MARGIN,
     FALSE_ALARM_AFTER,
     FLAG_LASTS,
@@ -101,12 +102,9 @@ def _begin(told: Mapping[_Key, tuple[Instance, Notice]], source: Source) -> dict
     new = {
         key: _new(node, notice, source) for key, (node, notice) in sorted(told.items()) if key not in known
     }
-    Interruption.objects.bulk_create(
-        new.values(), ignore_conflicts=True
-    )  # another source may tell it now too
-    ours = set(
-        Interruption.objects.filter(pk__in=[row.pk for row in new.values()]).values_list("pk", flat=True)
-    )
+    Interruption.objects.bulk_create(new.values(), ignore_conflicts=True)  # others may tell it now too
+    stored = Interruption.objects.filter(pk__in=[row.pk for row in new.values()])
+    ours = set(stored.values_list("pk", flat=True))
     begun = {key: row for key, row in new.items() if row.pk in ours}
     begun |= {key: row for key, row in known.items() if key in told and _reopen(row, told[key][1])}
     _cordon([row for row in begun.values() if row.kind == Interruption.Kind.INTERRUPTION])
@@ -162,9 +160,16 @@ def _until(row: Interruption) -> dict[str, object]:
 
 
 def request_for(
-    row: Interruption, kind: str, *, target: str, params: dict[str, object], reason: str, is_voluntary: bool
+    row: Interruption,
+    kind: str,
+    *,
+    target: str,
+    params: dict[str, object],
+    reason: str,
+    is_voluntary: bool,
+    number: int = 1,
 ) -> Action:
-    """Request one act of the reaction to a notice; asking again returns the first.
+    """Request one act of the reaction to a notice; asking for the same ``number`` again returns the first.
 
     Raises GuardrailViolated when the safety floor forbids it.
     """
@@ -175,20 +180,20 @@ def request_for(
         params=params,
         reason=reason,
         actor=Actor.system(row.organization_id),
-        idempotency_key=action_key(row, kind),
+        idempotency_key=action_key(row, kind, number),
         is_voluntary=is_voluntary,
     )
 
 
-def action_key(row: Interruption, kind: str) -> str:
-    """Return the key under which an act of the reaction is requested."""
-    return rules.action_key(row.pk, row.noticed_at, kind)
+def action_key(row: Interruption, kind: str, number: int = 1) -> str:
+    """Return the key under which an act of the reaction is requested for the ``number``-th time."""
+    return rules.action_key(row.pk, row.noticed_at, kind, number)
 
 
 def _ask(
     rows: Sequence[Interruption], kind: str, params: Callable[[Interruption], dict[str, object]], reason: str
 ) -> None:
-    """Ask for an act on the nodes; what a freeze forbids is noted, and asked again by the next look."""
+    """Ask for an act on the nodes; what a freeze forbids, or an agent broke off, is asked again later."""
     by_cluster: dict[Cluster, list[Interruption]] = defaultdict(list)
     for row in rows:
         if row.instance.node_name:
@@ -196,8 +201,9 @@ def _ask(
         else:
             _note(row, "The instance had not become a node yet.")
     for cluster, ours in by_cluster.items():
+        keys = _next_keys(ours, kind)
         wanted = [
-            Wanted(kind, row.instance.node_name, _node(row) | params(row), reason, action_key(row, kind))
+            Wanted(kind, row.instance.node_name, _node(row) | params(row), reason, keys[row.pk])
             for row in ours
         ]
         try:
@@ -205,6 +211,15 @@ def _ask(
         except GuardrailViolated as refusal:
             for row in ours:
                 _note(row, refusal.detail)
+
+
+def _next_keys(rows: Sequence[Interruption], kind: str) -> dict[UUID, str]:
+    """Return under which key each notice's act is asked for: a new one when the last was broken off."""
+    nodes = [row.instance.instance_id for row in rows]
+    ended = Action.objects.filter(kind=kind, error_code__in=BROKEN_OFF, params__instance_id__in=nodes)
+    broken = list(ended.values_list("idempotency_key", flat=True))
+    times = {row.pk: sum(key.startswith(action_key(row, kind)) for key in broken) for row in rows}
+    return {row.pk: action_key(row, kind, times[row.pk] + 1) for row in rows}
 
 
 def _node(row: Interruption) -> dict[str, object]:
@@ -289,10 +304,10 @@ _SENTENCES: dict[str, str] = {
 
 
 def note_replacement(*, row: Interruption, action: Action | None, note: str = "") -> None:
-    """Keep what was decided about a replacement: the launch, or why there is none."""
+    """Keep what was decided about a replacement: the launch, or why there is no other."""
     Interruption.objects.filter(pk=row.pk).update(
         replacement_decided_at=utcnow(),
-        replacement_action_id=action.pk if action else None,
+        replacement_action_id=action.pk if action else row.replacement_action_id,
         note=(note or row.note)[:500],
         updated_at=utcnow(),
     )

@@ -193,6 +193,28 @@ def test_given_a_crash_after_the_row_when_followed_then_cordon_and_drain_are_ask
     assert kinds(node) == ["cordon_node", "drain_node"]
 
 
+@pytest.mark.parametrize(
+    ("code", "rescues"), [("interrupted", 3), ("kubernetes_unreachable", 3), ("deadline_passed", 1)]
+)
+def test_given_a_rescue_that_ended_early_when_followed_then_only_what_was_broken_off_is_asked_for_again(
+    node, time_machine, code, rescues
+):
+    time_machine.move_to(utcnow(), tick=False)
+    tell(node, interruption(node))
+    drains = Action.objects.filter(kind="drain_node")
+
+    for _ in range(2):
+        drains.filter(status="pending").update(status="failed", error_code=code, finished_at=utcnow())
+        interruptions.follow()
+        interruptions.follow()
+
+    assert drains.count() == rescues
+    drains.filter(status="pending").update(status="failed", error_code=code, finished_at=utcnow())
+    time_machine.move_to(utcnow() + timedelta(minutes=2), tick=False)
+    interruptions.follow()
+    assert drains.count() == rescues
+
+
 @pytest.mark.parametrize(("changed", "expected"), [(True, ["uncordon_node"]), (False, [])])
 def test_given_a_false_alarm_when_followed_then_only_our_own_cordon_is_taken_back(
     node, time_machine, changed, expected
