@@ -157,6 +157,11 @@ def _held_by_minimum(instances: Iterable[Instance]) -> dict[UUID, str]:
     return held
 
 
+def node_of(instance: Instance) -> Node | None:
+    """Return a node as it was last seen, living or not; None when its size or price is not known."""
+    return _node(instance, {}) if _measured(instance) else None
+
+
 def _node(row: Instance, held: Mapping[UUID, str]) -> Node:
     return Node(
         id=row.node_name,

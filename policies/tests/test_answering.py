@@ -6,13 +6,21 @@ from decimal import Decimal
 import pytest
 import time_machine
 
+from accounts import platform
 from clusters.domain.interruptions import Kind, Notice
 from clusters.models import Action, Instance, InstanceType, Interruption, Price
 from clusters.services import interruptions
-from clusters.tests.factories import ClusterFactory, InstanceFactory, PlacementFactory, WorkloadFactory
+from clusters.tests.factories import (
+    ClusterFactory,
+    InstanceFactory,
+    NodeGroupFactory,
+    PlacementFactory,
+    WorkloadFactory,
+)
 from policies.models import ClusterPolicy
 from policies.services.answering import answer_interruptions
 from policies.services.policies import default_policy_for
+from spotopt.core.actor import Actor
 from spotopt.core.clock import utcnow
 
 TYPES = {"m5.xlarge": 4, "m5.2xlarge": 8, "m6i.xlarge": 4}
@@ -72,6 +80,23 @@ def launches():
 
 def close(action, status="succeeded", **changes):
     Action.objects.filter(pk=action.pk).update(status=status, finished_at=utcnow(), **changes)
+
+
+def booting(cluster, launch):
+    """Return the row of a launched node that has not joined."""
+    return InstanceFactory(
+        cluster=cluster, lifecycle="spot", launch_action_id=launch.pk, node_name="", is_ready=False,
+        launched_at=utcnow(),
+    )  # fmt: skip
+
+
+def pass_time(cluster, clock, step, times):
+    """Let the agent report and the ticks run."""
+    for _ in range(times):
+        clock.shift(step)
+        type(cluster).objects.filter(pk=cluster.pk).update(snapshot_at=utcnow())
+        interruptions.follow()
+        answer_interruptions()
 
 
 def test_given_an_interruption_when_answered_twice_then_one_replacement_is_launched_elsewhere(cluster):
@@ -207,3 +232,130 @@ def test_given_a_drain_that_failed_when_a_signal_is_served_then_the_node_is_open
     row = Interruption.objects.get()
     assert (row.status, row.note) == ("watched", "A budget lets no pod go.")
     assert Action.objects.get(kind="uncordon_node").is_voluntary is False
+
+
+def test_given_a_rebalance_replacement_that_boots_when_the_interruption_comes_then_no_second_one_is_bought(
+    cluster, clock
+):
+    replace_on_rebalance(cluster)
+    old = cluster.instances.first()
+    notice(cluster, old, kind=Kind.REBALANCE)
+    answer_interruptions()
+    (launch,) = launches()
+    close(launch)
+    booting(cluster, launch)
+
+    notice(cluster, old)
+    pass_time(cluster, clock, timedelta(seconds=20), 2)
+
+    assert launches() == [launch]
+    assert Interruption.objects.get(kind="interruption").replacement_action_id == launch.pk
+
+
+def test_given_a_karpenter_node_that_aws_takes_when_answered_then_it_is_left_to_karpenter(cluster, clock):
+    replace_on_rebalance(cluster)
+    pool = NodeGroupFactory(cluster=cluster, kind="karpenter_nodepool", asg_name="", launch_template_id="")
+    cluster.instances.update(node_group=pool)
+    taken, advised = cluster.instances.all()[:2]
+    notice(cluster, taken)
+    notice(cluster, advised, kind=Kind.REBALANCE)
+
+    pass_time(cluster, clock, timedelta(seconds=20), 2)
+
+    assert launches() == []
+    assert Interruption.objects.get(instance=advised).note == "Karpenter looks after its nodes itself."
+
+
+def test_given_launches_that_fail_when_answered_then_other_pools_are_tried_three_times_in_all(cluster, clock):
+    notice(cluster, cluster.instances.first())
+    answer_interruptions()
+
+    for _ in range(8):
+        for launch in launches():
+            close(launch, "failed", error_code="no_capacity")
+        clock.shift(timedelta(seconds=16))
+        answer_interruptions()
+
+    tried = [{f"{p['zone_id']}:{p['instance_type']}:{p['capacity_type']}", *p["alternatives"]}
+             for p in (launch.params for launch in launches())]  # fmt: skip
+    assert 1 < len(tried) <= 3
+    assert not set.intersection(*tried[:2])
+    assert Interruption.objects.get().note
+
+
+def test_given_a_replacement_that_never_joins_when_its_time_is_over_then_it_goes_and_another_comes(
+    cluster, clock
+):
+    node = cluster.instances.first()
+    notice(cluster, node)
+    answer_interruptions()
+    (launch,) = launches()
+    close(launch)
+    stuck = booting(cluster, launch)
+    Instance.objects.filter(pk=node.pk).update(state="terminated", terminated_at=utcnow())
+
+    pass_time(cluster, clock, timedelta(minutes=1), 5)
+    assert launches() == [launch]
+    pass_time(cluster, clock, timedelta(minutes=1), 2)
+
+    assert Action.objects.get(kind="terminate_instance").params["instance_id"] == stuck.instance_id
+    assert len(launches()) == 2
+    assert Interruption.objects.get().replacement_action_id == launches()[1].pk
+
+
+def test_given_a_member_of_a_group_when_replaced_then_it_leaves_the_group_once_its_replacement_is_ready(
+    cluster, clock
+):
+    notice(cluster, cluster.instances.first())
+    answer_interruptions()
+    (launch,) = launches()
+    close(launch)
+    new = booting(cluster, launch)
+    answer_interruptions()
+    detached = Action.objects.filter(kind="detach_instance")
+    assert not detached.exists()
+
+    Instance.objects.filter(pk=new.pk).update(is_ready=True, node_name="new")
+    answer_interruptions()
+    answer_interruptions()
+
+    assert detached.count() == 1
+
+
+def test_given_a_rebalance_replacement_that_never_joins_when_time_passes_then_the_signal_is_let_go(
+    cluster, clock
+):
+    replace_on_rebalance(cluster)
+    notice(cluster, cluster.instances.first(), kind=Kind.REBALANCE)
+    answer_interruptions()
+    (launch,) = launches()
+    close(launch)
+    stuck = booting(cluster, launch)
+
+    pass_time(cluster, clock, timedelta(minutes=2), 3)
+
+    assert Interruption.objects.get().status == "watched"
+    assert Action.objects.get(kind="terminate_instance").params["instance_id"] == stuck.instance_id
+
+
+def test_given_a_pause_in_the_middle_of_a_rebalance_when_time_passes_then_the_node_is_opened(cluster, clock):
+    rebalance_under_way(cluster)
+    close(Action.objects.get(kind="cordon_node"), result={"changed": True})
+    type(cluster).objects.filter(pk=cluster.pk).update(maintenance_mode=True)
+
+    pass_time(cluster, clock, timedelta(seconds=10), 1)
+
+    assert Action.objects.get(kind="uncordon_node").is_voluntary is False
+    assert Interruption.objects.get().status == "watched"
+
+
+def test_given_a_notice_under_a_freeze_when_the_freeze_is_lifted_then_the_node_is_replaced(cluster, clock):
+    platform.set_safe_mode(actor=Actor.system(None), value="freeze")
+    notice(cluster, cluster.instances.first())
+    assert answer_interruptions() == 0
+    assert launches() == []
+
+    platform.set_safe_mode(actor=Actor.system(None), value="off")
+    pass_time(cluster, clock, timedelta(seconds=16), 1)
+
+    assert len(launches()) == 1
