@@ -52,6 +52,7 @@ class Frontier:
         self._new = [place_of_offer(offer, f"offer-{index}") for index, offer in enumerate(offers)]
         self._movable = np.isin(np.arange(len(self._places)), movable)
         self._on_demand = self._on_demand_twins()
+        self._fits: dict[tuple[frozenset[int], tuple[int, ...]], tuple[int, ...] | None] = {}
         self.fleet = self._fleet()
 
     def targets(self, shares: Sequence[float], *, effort: int) -> list[Target]:
@@ -120,10 +121,17 @@ class Frontier:
 
     def _fitted(self, candidate: Candidate) -> Candidate | None:
         """Return the candidate with enough on-demand nodes among the new ones; None when rules forbid it."""
-        gone = set(candidate.removed)
+        key = frozenset(candidate.removed), candidate.bought
+        if key not in self._fits:
+            self._fits[key] = self._purchases(*key)
+        bought = self._fits[key]
+        return None if bought is None else Candidate(candidate.removed, bought)
+
+    def _purchases(self, gone: frozenset[int], wished: tuple[int, ...]) -> tuple[int, ...] | None:
+        """Return what is bought when these nodes go; the search asks for the same again and again."""
         stay = [place for index, place in enumerate(self._places) if index not in gone]
         base = sum(place.capacity_type is CapacityType.ON_DEMAND for place in stay)
-        bought = self._with_on_demand(list(candidate.bought), base)
+        bought = self._with_on_demand(list(wished), base)
         if bought is None or len(stay) + len(bought) < ready_floor(self._rules):
             return None
         kept_in = {place.zone for place in stay} | {self._offers[kind].zone for kind in bought}
@@ -131,7 +139,7 @@ class Frontier:
             return None
         if not self._shares_hold(stay, bought):
             return None
-        return Candidate(candidate.removed, tuple(bought))
+        return tuple(bought)
 
     def _with_on_demand(self, bought: list[int], base: int) -> list[int] | None:
         """Return the purchases with spot nodes turned into on-demand ones until the mix holds.

@@ -11,7 +11,7 @@ from spotopt.bench.replay.buying import Buyer, reduced
 from spotopt.bench.replay.facts import CAPACITY_CELL, Move, Order, Pool, Workload
 from spotopt.bench.replay.ledger import Result, result_of
 from spotopt.bench.replay.market import deal
-from spotopt.bench.replay.risk_aware import RiskAware, Stance
+from spotopt.bench.replay.risk_aware import Oracle, RiskAware, Stance
 from spotopt.bench.replay.traces import Trace
 from spotopt.bench.replay.world import START_SECONDS, Broken, Terms, World
 
@@ -268,3 +268,12 @@ def test_given_volatile_pools_when_each_policy_lives_through_them_then_ours_fall
     assert ours.breaches < plain.breaches
     assert ours.pods_interrupted < plain.pods_interrupted
     assert ours == lived(RiskAware(POOLS, (WEB,), Stance()))
+
+
+def test_given_a_pool_that_will_fall_soon_when_bought_with_look_ahead_then_it_is_passed_over():
+    def first_choice(falls):
+        oracle = Oracle(POOLS, (WEB,), Stance(share=1.0), falls)
+        return oracle.orders(np.array([2]), [], 0.0)[0].pools[0]
+
+    assert first_choice([[], []]) == CHEAP.number
+    assert first_choice([[600.0], []]) == DEAR.number

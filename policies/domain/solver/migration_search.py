@@ -73,6 +73,7 @@ class Search:
         self._bill = float(self._fleet.paid[self._fleet.movable].sum())
         self._moved_by = self._fleet.moved_by
         self._urgency = self._by_largest_pods()
+        self._order_noise = _ORDER_NOISE * np.abs(self._urgency).mean()
         self._seen: set[Candidate] = set()
 
     def start(self, relaxed: Relaxed, most_moves: int) -> Target:
@@ -139,14 +140,15 @@ class Search:
         gains = relaxed.gains(self._fleet)
         returned = self._draw(removed, -gains)
         added = self._draw(np.setdiff1d(movable, removed), 2 * gains)
+        moved_by, removed_set = self._moved_by.tolist(), set(centre.candidate.removed)
         neighbours = []
         for back, new in zip(returned, added, strict=True):
-            nodes = set(centre.candidate.removed) - set(back)
-            moved = int(self._moved_by[list(nodes)].sum())
+            nodes = removed_set - set(back)
+            moved = sum(moved_by[node] for node in nodes)
             for node in new:
-                if moved + self._moved_by[node] <= most_moves:
+                if moved + moved_by[node] <= most_moves:
                     nodes.add(node)
-                    moved += int(self._moved_by[node])
+                    moved += moved_by[node]
             if self._bill - float(self._fleet.paid[list(nodes)].sum()) >= limit:
                 continue
             candidate = self._fitted(
@@ -172,8 +174,7 @@ class Search:
         """Return the nodes in the order in which they should go, half of the time a little changed."""
         urgency = self._urgency
         if self._chance.random() < _REORDERED:
-            noise = _ORDER_NOISE * np.abs(urgency).mean()
-            urgency = urgency + self._chance.normal(0, noise, len(urgency))
+            urgency = urgency + self._chance.normal(0, self._order_noise, len(urgency))
         return tuple(sorted(nodes, key=urgency.tolist().__getitem__))
 
     def _rebought(self, bought: tuple[int, ...], relaxed: Relaxed) -> tuple[int, ...]:

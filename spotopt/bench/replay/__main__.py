@@ -12,6 +12,12 @@ on a new node that boots in 25 to 70 s, plus 10 s of scheduling and start. A nod
 it, two minutes after its notice; a policy orders what replaces it at the loss, or at the notice. Moves of the
 policy's own will keep every minimum and are counted apart (10 s for each pod). Prices stand still, on-demand
 is never short, and a lost pod takes free room by the scheduler's rules, whatever the policy would like.
+
+"Cheapest spot" is judged in two readings. Like for like, both sides order replacements at the same moment:
+then only the choice of pools tells them apart. The other reading is the plain cheapest, which acts when a
+node is gone, against the product as it is, which acts on the notice. The oracle buys and moves as the
+product does, but knows when each pool will next fall: what it gains over the product is what is not to be
+known beforehand.
 """
 
 import argparse
@@ -67,8 +73,9 @@ def main() -> int:
     _say(f"{WORKLOAD} on {CATALOGUE}, {len(traces)} recordings, {len(market.cells)} families and zones.")
     started = time.process_time()
     results = _compare(scene, chosen.mappings)
-    _say(f"\nWeight of a restart (hours of a node's price), first {chosen.frontier_mappings} mappings:\n")
-    _frontier(scene, results[BASELINE, AT_LOSS][: chosen.frontier_mappings])
+    if chosen.frontier_mappings:
+        _say(f"\nWeight of a restart (hours of a node's price), first {chosen.frontier_mappings} mappings:\n")
+        _frontier(scene, results[BASELINE, AT_LOSS][: chosen.frontier_mappings])
     _say(f"\nWhat drives which pools in mapping 0:\n\n{_legend(market, traces, 0)}")
     _say(f"\n{time.process_time() - started:.0f} s of CPU.")
     return _verdict(results)

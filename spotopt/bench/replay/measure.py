@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import median
 
 from spotopt.bench.replay.buyers import PlainBuyer
 from spotopt.bench.replay.facts import Policy, Workload
 from spotopt.bench.replay.ledger import Result, result_of
 from spotopt.bench.replay.market import Market, deal
-from spotopt.bench.replay.risk_aware import RiskAware, Stance
+from spotopt.bench.replay.risk_aware import Oracle, RiskAware, Stance
 from spotopt.bench.replay.traces import Trace
 from spotopt.bench.replay.world import NOTICE_SECONDS, Terms, World
 
@@ -16,10 +17,15 @@ WEEK_SECONDS = 7 * 86_400.0
 BASELINE = "cheapest spot"
 ON_DEMAND = "on-demand only"
 OURS = "Spotopt"
+ORACLE = "oracle"
 AT_LOSS = "at the loss"
 AT_NOTICE = "at the notice"
 MOST_BILL = 1.05
 MOST_INTERRUPTED = 0.5
+
+
+Falls = Sequence[Sequence[float]]
+"""For each cell the seconds at which it will lose capacity: only the oracle looks at them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +34,7 @@ class Contender:
 
     name: str
     reacts: str
-    make: Callable[[], Policy]
+    make: Callable[[Falls], Policy]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +51,14 @@ def contenders(scene: Scene) -> tuple[Contender, ...]:
     """Return the three policies, and what choice and early reaction do alone."""
     pools, workloads = scene.market.pools, scene.workloads
 
-    def plain(*, spot: bool) -> Callable[[], Policy]:
-        return lambda: PlainBuyer(pools, workloads, spot=spot)
+    def plain(*, spot: bool) -> Callable[[Falls], Policy]:
+        return lambda _: PlainBuyer(pools, workloads, spot=spot)
 
-    def ours() -> Policy:
+    def ours(_: Falls) -> Policy:
         return RiskAware(pools, workloads, Stance())
+
+    def oracle(falls: Falls) -> Policy:
+        return Oracle(pools, workloads, Stance(), falls)
 
     return (
         Contender(ON_DEMAND, AT_LOSS, plain(spot=False)),
@@ -57,14 +66,16 @@ def contenders(scene: Scene) -> tuple[Contender, ...]:
         Contender(BASELINE, AT_NOTICE, plain(spot=True)),
         Contender(OURS, AT_LOSS, ours),
         Contender(OURS, AT_NOTICE, ours),
+        Contender(ORACLE, AT_LOSS, oracle),
+        Contender(ORACLE, AT_NOTICE, oracle),
     )
 
 
 def frontier(scene: Scene, restart_hours: Sequence[float]) -> tuple[Contender, ...]:
     """Return the product's policy with each weight of a restart."""
 
-    def ours(hours: float) -> Callable[[], Policy]:
-        return lambda: RiskAware(scene.market.pools, scene.workloads, Stance(restart_hours=hours))
+    def ours(hours: float) -> Callable[[Falls], Policy]:
+        return lambda _: RiskAware(scene.market.pools, scene.workloads, Stance(restart_hours=hours))
 
     return tuple(Contender(f"{hours:g}", AT_NOTICE, ours(hours)) for hours in restart_hours)
 
@@ -72,18 +83,24 @@ def frontier(scene: Scene, restart_hours: Sequence[float]) -> tuple[Contender, .
 def live(scene: Scene, contender: Contender, seed: int) -> Result:
     """Return the records of the time under a mapping; the same seed gives every contender the same world."""
     mapping = deal(len(scene.market.cells), scene.traces, seed)
+    outages = [
+        trace.window(start, scene.seconds) for trace, start in zip(scene.traces, mapping.starts, strict=True)
+    ]
+    falls = [_falls(changes) for changes in outages]
     world = World(
         pools=scene.market.pools,
         workloads=scene.workloads,
-        outages=[
-            trace.window(start, scene.seconds)
-            for trace, start in zip(scene.traces, mapping.starts, strict=True)
-        ],
+        outages=outages,
         trace_of_cell=mapping.trace_of_cell,
-        policy=contender.make(),
+        policy=contender.make([falls[trace] for trace in mapping.trace_of_cell]),
         terms=Terms(seed, NOTICE_SECONDS if contender.reacts == AT_NOTICE else 0.0),
     )
     return result_of(world.run(scene.seconds))
+
+
+def _falls(changes: Sequence[tuple[float, float]]) -> list[float]:
+    """Return the seconds at which the share that is up falls."""
+    return [second for (_, before), (second, after) in pairwise(changes) if after < before]
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from spotopt.bench.replay.facts import Move, NodeView, Order, Pool, Workload
 EPOCH = datetime(2026, 1, 5, tzinfo=UTC)
 UNLIMITED = 1_000_000
 MOST_LOOKED_AT = 4
+HOUR_SECONDS, MINUTE_SECONDS = 3600.0, 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +213,31 @@ class RiskAware:
             wait=self._stance.wait,
             pace=self._stance.pace,
         )
+
+
+class Oracle(RiskAware):
+    """The same with look-ahead: it knows when each cell will next fall, as no product can."""
+
+    def __init__(
+        self,
+        pools: Sequence[Pool],
+        workloads: Sequence[Workload],
+        stance: Stance,
+        falls: Sequence[Sequence[float]],
+    ) -> None:
+        """``falls`` are the seconds at which each cell will lose capacity, in order."""
+        super().__init__(pools, workloads, stance)
+        self._falls = [np.array([*seconds, np.inf]) for seconds in falls]
+
+    def _charged(self) -> FloatArray:
+        """Return the price of each pool with the loss that will come charged over the hours until then."""
+        second = (self._sights[0].as_of - EPOCH).total_seconds()
+        following = [falls[np.searchsorted(falls, second, side="right")] for falls in self._falls]
+        losses = HOUR_SECONDS / np.maximum(np.array(following) - second, MINUTE_SECONDS)
+        hours = self._stance.restart_hours
+        of_one_usd = [expected_usd_per_hour(1.0, loss, hours) for loss in losses.tolist()]
+        charged: FloatArray = self._prices * np.array([*of_one_usd, 1.0])[self._cell]
+        return charged
 
 
 def _instant(second: float) -> datetime:
