@@ -69,14 +69,14 @@ class Drainer:
         self._rollout = Rollout(kube, order.action_id)
 
     async def run(self) -> dict[str, Any]:
-        """Empty the node and return what was done; on failure release it and raise Failed.
+        """Empty the node and return what was done; release it when that fails, for whatever reason.
 
         A node that somebody else had cordoned is left cordoned, and so is one that AWS takes.
         """
         cordoned = await self._nodes.cordon(self._order.target, self._order.action_id)
         try:
             await (self._rescue() if self._order.is_rescue else self._empty())
-        except (Failed, KubeError, KubeUnreachable, asyncio.CancelledError) as error:
+        except BaseException as error:
             released = await self._release(cordoned)
             if isinstance(error, Failed):
                 error.facts |= {**self._done(), "uncordoned": released}

@@ -184,6 +184,9 @@ class Executor:
             result = self._failure(Failed("kubernetes_error", error.message, status=error.status), started)
         except KubeUnreachable as error:
             result = self._failure(Failed("kubernetes_unreachable", str(error)), started)
+        except Exception as error:
+            logger.exception("%s %s broke off", command.action_type, command.action_id)
+            result = self._failure(Failed("internal", f"{type(error).__name__}: {error}"), started)
         logger.info(
             "%s %s: %s %s",
             command.action_type,

@@ -137,7 +137,7 @@ class Kube:
         async with self._call("GET", path, stream=True, params=params, timeout=timeout) as response:
             async for line in response.aiter_lines():
                 if line:
-                    yield json.loads(line)
+                    yield _decoded(line)
 
     async def _write(self, method: str, path: str, body: Body, **options: Any) -> Body:
         if not self._may_write():
@@ -158,8 +158,7 @@ class Kube:
         self, method: str, path: str, shrink: Callable[[Body], Any] | None = None, **options: Any
     ) -> Body:
         async with self._call(method, path, timeout=_TIMEOUT, **options) as response:
-            answer: Body = json.loads(response.content, object_hook=shrink)
-            return answer
+            return _decoded(response.content, shrink)
 
     @asynccontextmanager
     async def _call(self, method: str, path: str, **options: Any) -> AsyncIterator[httpx.Response]:
@@ -172,6 +171,15 @@ class Kube:
             raise _refusal(error.response) from error
         except (httpx.HTTPError, APITimeoutError) as error:
             raise KubeUnreachable(f"{type(error).__name__}: {error}") from error
+
+
+def _decoded(text: str | bytes, shrink: Callable[[Body], Any] | None = None) -> Body:
+    """Return the JSON value; raise KubeUnreachable for what a proxy in between may have said instead."""
+    try:
+        value: Body = json.loads(text, object_hook=shrink)
+    except ValueError as error:
+        raise KubeUnreachable(f"The answer makes no sense: {error}") from error
+    return value
 
 
 def _kubeconfig(server: str, token: str) -> Body:

@@ -146,6 +146,24 @@ async def test_given_a_drain_under_way_when_stopped_then_the_node_is_released_an
         )
 
 
+async def test_given_an_error_that_nobody_foresaw_in_a_drain_then_the_node_is_released_and_it_is_reported(
+    tmp_path,
+):
+    async with bench(tmp_path) as it:
+
+        async def surprise(*_, **__):
+            raise LookupError("surprise")
+
+        it.kube.list = surprise
+        command = it.command("drain_node")
+
+        result = await it.carry_out(command)
+
+        assert (result.status, result.error_code) == ("failed", "internal")
+        assert "surprise" in result.error_message
+        assert it.is_open(command)
+
+
 async def test_given_a_blocked_drain_when_its_time_is_over_then_it_says_what_blocked_it(tmp_path):
     async with bench(tmp_path, STUCK) as it:
         command = it.command("drain_node")
@@ -232,28 +250,6 @@ async def test_z10_given_a_replay_or_a_forgery_when_accepted_then_the_product_is
             ("command_refused", "critical", "action-1", "replayed"),
             ("command_refused", "critical", "action-2", "bad_signature"),
         ]
-
-
-async def test_given_a_drain_for_money_when_aws_takes_the_node_then_the_rescue_goes_first(tmp_path):
-    async with bench(tmp_path, STUCK) as it:
-        polite = it.command("drain_node")
-        it.executor.accept(polite)
-        await asyncio.sleep(0.3)
-        deadline = (it.world.clock.now() + timedelta(seconds=20)).isoformat()
-        rescue = it.command(
-            "drain_node",
-            action_id="action-2",
-            nonce="nonce-2",
-            is_voluntary=False,
-            payload={**polite.payload, "deadline": deadline},
-        )
-
-        result = await it.carry_out(rescue)
-
-        assert result.error_code == "deadline_passed"
-        assert it.product.results["action-1"].error_code == "interrupted"
-        assert "urgent" in it.product.results["action-1"].error_message
-        assert not it.is_open(polite)
 
 
 @pytest.mark.parametrize("kind", ["cordon_node", "soft_cordon_node", "drain_node", "label_node"])
