@@ -33,6 +33,8 @@ _LONGEST_RESCUE_PAUSE = 4.0
 _RELEASE_ATTEMPTS = 5
 _MARGIN_SECONDS = 5.0
 """A pod's end begins this long before the last moment at which its grace still fits."""
+URGENT = "Something more urgent came up for the node."
+"""Says, in the cancellation of a drain, that a command follows which wants the node closed."""
 _FAREWELL_SECONDS = 10.0
 """What the agent's own pod needs, to report and to give up its lease."""
 
@@ -73,11 +75,12 @@ class Drainer:
 
         A node that somebody else had cordoned is left cordoned, and so is one that AWS takes.
         """
-        cordoned = await self._nodes.cordon(self._order.target, self._order.action_id)
+        cordoned = False
         try:
+            cordoned = await self._nodes.cordon(self._order.target, self._order.action_id)
             await (self._rescue() if self._order.is_rescue else self._empty())
         except BaseException as error:
-            released = await self._release(cordoned)
+            released = URGENT not in error.args and await self._release(cordoned)
             if isinstance(error, Failed):
                 error.facts |= {**self._done(), "uncordoned": released}
             raise

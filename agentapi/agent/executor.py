@@ -10,6 +10,7 @@ from agentapi import protocol
 from agentapi.agent.acts import Acts
 from agentapi.agent.backend import Backend, Refused, Unreachable
 from agentapi.agent.clock import Clock
+from agentapi.agent.drain import URGENT
 from agentapi.agent.guard import Guard
 from agentapi.agent.kube import Kube, KubeError, KubeUnreachable
 from agentapi.agent.memory import Journal
@@ -164,7 +165,7 @@ class Executor:
         """Break off what is voluntary on a node that has to be dealt with now."""
         for action_id, command in self._commands.items():
             if command.is_voluntary and command.payload.get("node_name") == node_name:
-                self._running[action_id].cancel("Something more urgent came up for the node.")
+                self._running[action_id].cancel(URGENT)
 
     async def _run(self, command: protocol.Command) -> None:
         started = self._clock.seconds()

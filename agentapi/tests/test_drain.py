@@ -193,6 +193,30 @@ async def test_given_a_drain_under_way_when_cancelled_then_the_node_is_released(
         assert "unschedulable" not in world.node(target.name)["spec"]
 
 
+async def test_given_a_drain_when_cancelled_while_its_cordon_is_asked_for_then_the_node_is_released(tmp_path):
+    with fast_world(deployment("web", 1)) as world:
+        target = target_of(world, world.busiest())
+
+        async with connected(world, tmp_path) as kube:
+            patch, is_asked = kube.patch, asyncio.Event()
+
+            async def note(*asked, **more):
+                answer = await patch(*asked, **more)
+                if not is_asked.is_set():
+                    is_asked.set()
+                    await asyncio.Event().wait()
+                return answer
+
+            kube.patch = note
+            work = asyncio.ensure_future(drain(world, kube, target))
+            await is_asked.wait()
+            work.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await work
+
+        assert "unschedulable" not in world.node(target.name)["spec"]
+
+
 async def test_given_a_node_when_steered_around_and_released_then_its_other_taints_stay(tmp_path):
     with fast_world(deployment("web", 1)) as world:
         target = target_of(world, world.busiest())

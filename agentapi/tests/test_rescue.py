@@ -120,3 +120,26 @@ async def test_given_a_drain_for_money_when_aws_takes_the_node_then_the_rescue_g
         assert it.product.results["action-1"].error_code == "interrupted"
         assert "urgent" in it.product.results["action-1"].error_message
         assert not it.is_open(polite)
+
+
+async def test_given_a_drain_for_money_when_aws_takes_the_node_then_it_is_never_open_in_between(tmp_path):
+    async with bench(tmp_path, STUCK) as it:
+        polite = it.command("drain_node")
+        it.executor.accept(polite)
+        await asyncio.sleep(0.3)
+        opened, patch = [], it.kube.patch
+
+        async def note(path, change, *options, **more):
+            if (change.get("spec") or {}).get("unschedulable", True) is None:
+                opened.append(path)
+            return await patch(path, change, *options, **more)
+
+        it.kube.patch = note
+        deadline = (it.world.clock.now() + timedelta(minutes=2)).isoformat()
+        payload = {**polite.payload, "deadline": deadline}
+        urgent = it.command(action_id="action-2", nonce="nonce-2", is_voluntary=False, payload=payload)
+
+        await it.carry_out(urgent)
+
+        assert it.product.results["action-1"].error_code == "interrupted"
+        assert (opened, it.is_open(polite)) == ([], False)
