@@ -23,14 +23,9 @@ NEWS_MINUTES = 12
 """After this long a change of the load is known and its nodes are old enough to be looked at."""
 BOOT_MINUTES = 4
 """Before that, it is too early to ask what a change of the load makes possible."""
-EAGER = {
-    "min_saving_percent": 0,
-    "min_saving_usd_per_month": None,
-    "min_saving_per_disruption": 0,
-    "min_saving_usd_per_hour": "0.0001",
-}
-"""A policy that finds every saving worth its disruption: more plans, and larger ones."""
-_POLL_SECONDS, _ASK_SECONDS = 1.5, 4.0
+EAGER = {"min_saving_percent": 3, "min_saving_usd_per_month": "15", "min_saving_per_disruption": 0}
+"""A policy that finds more savings worth their disruption: more plans, and larger ones."""
+_POLL_SECONDS, _ASK_SECONDS = 2.5, 4.0
 
 Cluster = dict[str, Any]
 Provocation = Callable[[Cluster, str], AbstractContextManager[None]]

@@ -72,7 +72,7 @@ class Customer:
             aws_access_key_id=f"AKIACUSTOMERADMIN{CUSTOMER_ACCOUNT}",
             aws_secret_access_key="simulated",  # the simulator takes any
         )
-        wanted = self._dice.randint(2, 3)
+        wanted = self._dice.randint(1, 2)
         for _ in range(50):
             try:
                 pages = autoscaling.get_paginator("describe_auto_scaling_groups").paginate()

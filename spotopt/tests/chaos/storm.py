@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import fields
+from itertools import islice
 
 import httpx
 
@@ -33,6 +34,8 @@ LOST_LAUNCHES = {"CreateFleet": 6}
 """As many answers in a row as the client tries, so that the caller never learns what was launched."""
 STRIKES = 22
 """How often each deliberate fault is to strike over the whole run."""
+AT_ONCE = 3
+"""Blows in a row without a pause: what falls together is back together, and more of the run is work."""
 PAUSE_SECONDS = 2.0
 PAUSED_MINUTES, PARTITION_MINUTES = 4, 8
 LABELS = {
@@ -91,14 +94,13 @@ class Storm:
         self._resume_clusters(everything=True)
 
     def tick(self, *, progress: float) -> None:
-        """Strike the next blow if it is due at this progress (0 to 1) of the campaign."""
+        """Strike the next blows if they are due at this progress (0 to 1) of the campaign."""
         self._resume_clusters()
         now = time.monotonic()
         if now < self._next or self._struck_so_far > progress * self._planned * 1.15:
             return
         self._next = now + PAUSE_SECONDS
-        blow = next(self._blows, None)
-        if blow is not None:
+        for blow in islice(self._blows, AT_ONCE):
             self._struck_so_far += 1
             self._strike(blow)
 
