@@ -9,7 +9,7 @@ from policies.models import OptimizationJob, Plan, WhatIf
 from policies.services import answering, comparison, execution, jobs, planning
 from spotopt.core.errors import SpotOptError
 from spotopt.core.queue import enqueue
-from spotopt.core.tasks import PlatformTask, TenantTask
+from spotopt.core.tasks import PlatformTask, TenantTask, TickTask
 
 
 @shared_task(base=TenantTask, name="policies.run_job")
@@ -44,7 +44,7 @@ def run_queued_jobs() -> int:
     return len(runs) + len(what_ifs)
 
 
-@shared_task(base=TenantTask, name="policies.fail_stuck_jobs")
+@shared_task(base=TickTask, name="policies.fail_stuck_jobs")
 def fail_stuck_jobs(*, organization_id: str) -> int:
     """Fail the organization's runs whose worker died."""
     return jobs.fail_stuck_jobs()
@@ -60,7 +60,7 @@ def refresh_proposals() -> int:
     return len(organization_ids)
 
 
-@shared_task(base=TenantTask, name="policies.refresh_organization_proposals")
+@shared_task(base=TickTask, name="policies.refresh_organization_proposals")
 def refresh_organization_proposals(*, organization_id: str) -> int:
     """Ask for plans where the newest one is missing or too old."""
     return planning.refresh_proposals()
@@ -75,7 +75,7 @@ def advance_plans() -> int:
     return under_way.count()
 
 
-@shared_task(base=TenantTask, name="policies.advance_plan")
+@shared_task(base=TickTask, name="policies.advance_plan")
 def advance_plan(*, organization_id: str, plan_id: str) -> bool:
     """Move one plan as far as it can go now."""
     return execution.advance_plan(plan_id=UUID(plan_id))
@@ -99,7 +99,7 @@ def answer_all_interruptions() -> int:
     return len(organization_ids)
 
 
-@shared_task(base=TenantTask, name="policies.answer_interruptions")
+@shared_task(base=TickTask, name="policies.answer_interruptions")
 def answer_interruptions(*, organization_id: str) -> int:
     """Launch what replaces the organization's interrupted nodes."""
     return answering.answer_interruptions()

@@ -10,7 +10,7 @@ from accounts.models import Organization
 from clusters.models import Action, Instance
 from clusters.services import actions, actuation, ledger, sampling, sweeping
 from spotopt.core.queue import enqueue
-from spotopt.core.tasks import PlatformTask, TenantTask
+from spotopt.core.tasks import PlatformTask, TenantTask, TickTask
 
 
 @shared_task(base=TenantTask, name="clusters.actuate_action")
@@ -20,7 +20,7 @@ def actuate_action(*, organization_id: str, action_id: str) -> str:
     return actuation.actuate(action_id=UUID(action_id), worker=worker[:100])
 
 
-@shared_task(base=TenantTask, name="clusters.actuate_waiting_actions")
+@shared_task(base=TickTask, name="clusters.actuate_waiting_actions")
 def actuate_waiting_actions(*, organization_id: str) -> int:
     """Start the organization's AWS actions that nobody works on."""
     waiting = actuation.waiting_actions()

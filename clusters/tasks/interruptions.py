@@ -8,7 +8,7 @@ from accounts.models import Account, Organization
 from clusters.models import Instance
 from clusters.services import interruptions, listening, overdue
 from spotopt.core.queue import enqueue
-from spotopt.core.tasks import PlatformTask, TenantTask
+from spotopt.core.tasks import PlatformTask, TickTask
 
 
 @shared_task(base=PlatformTask, name="clusters.follow_interruptions")
@@ -21,7 +21,7 @@ def follow_interruptions() -> int:
     return len(found)
 
 
-@shared_task(base=TenantTask, name="clusters.follow_organization_interruptions")
+@shared_task(base=TickTask, name="clusters.follow_organization_interruptions")
 def follow_organization_interruptions(*, organization_id: str) -> int:
     """Ask AWS about overdue nodes and close the organization's notices that are over; return how many."""
     overdue.look_at_overdue()
@@ -45,7 +45,7 @@ def read_interruption_queues() -> int:
     return len(found)
 
 
-@shared_task(base=TenantTask, name="clusters.read_interruption_queue")
+@shared_task(base=TickTask, name="clusters.read_interruption_queue")
 def read_interruption_queue(*, organization_id: str, account_id: str) -> int:
     """Take in what AWS says about one account's spot instances."""
     return listening.read_queue(account_id=UUID(account_id))

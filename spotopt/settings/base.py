@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import django_stubs_ext
 import environ
@@ -248,23 +249,29 @@ def every(seconds: float) -> float:
     return max(1.0, wall_seconds(seconds))
 
 
+def tick(task: str, *, seconds: float) -> dict[str, Any]:
+    """Return a beat entry; a message that is not begun by the next ones is stale, and dropped."""
+    period = every(seconds)
+    return {"task": task, "schedule": period, "options": {"expire_seconds": max(5, int(period))}}
+
+
 CELERY_BEAT_SCHEDULE = {
-    "scan accounts that are due": {"task": "clusters.start_due_scans", "schedule": every(300)},
-    "start pending AWS actions": {"task": "clusters.actuate_pending_actions", "schedule": every(2)},
-    "expire actions and leases": {"task": "clusters.reap_actions", "schedule": every(60)},
-    "listen for interruptions": {"task": "clusters.read_interruption_queues", "schedule": every(5)},
-    "follow interruptions": {"task": "clusters.follow_interruptions", "schedule": every(5)},
-    "look for machines that no record knows": {"task": "clusters.sweep_strays", "schedule": every(300)},
-    "book savings": {"task": "clusters.book_savings", "schedule": every(60)},
-    "sample clusters": {"task": "clusters.sample_clusters", "schedule": every(300)},
-    "refresh spot prices": {"task": "clusters.refresh_spot_prices", "schedule": every(300)},
-    "move plans on": {"task": "policies.advance_plans", "schedule": every(2)},
-    "flag pools that took nodes": {"task": "mlregistry.flag_pools", "schedule": every(10)},
-    "answer interruptions": {"task": "policies.answer_all_interruptions", "schedule": every(2)},
-    "run queued optimizations": {"task": "policies.run_queued_jobs", "schedule": every(10)},
-    "keep proposals fresh": {"task": "policies.refresh_proposals", "schedule": every(30)},
-    "announce unannounced events": {"task": "audit.announce_events", "schedule": every(10)},
-    "mark silent agents": {"task": "agentapi.mark_silent_agents", "schedule": every(30)},
+    "scan accounts that are due": tick("clusters.start_due_scans", seconds=300),
+    "start pending AWS actions": tick("clusters.actuate_pending_actions", seconds=2),
+    "expire actions and leases": tick("clusters.reap_actions", seconds=60),
+    "listen for interruptions": tick("clusters.read_interruption_queues", seconds=5),
+    "follow interruptions": tick("clusters.follow_interruptions", seconds=5),
+    "look for machines that no record knows": tick("clusters.sweep_strays", seconds=300),
+    "book savings": tick("clusters.book_savings", seconds=60),
+    "sample clusters": tick("clusters.sample_clusters", seconds=300),
+    "refresh spot prices": tick("clusters.refresh_spot_prices", seconds=300),
+    "move plans on": tick("policies.advance_plans", seconds=2),
+    "flag pools that took nodes": tick("mlregistry.flag_pools", seconds=10),
+    "answer interruptions": tick("policies.answer_all_interruptions", seconds=2),
+    "run queued optimizations": tick("policies.run_queued_jobs", seconds=10),
+    "keep proposals fresh": tick("policies.refresh_proposals", seconds=30),
+    "announce unannounced events": tick("audit.announce_events", seconds=10),
+    "mark silent agents": tick("agentapi.mark_silent_agents", seconds=30),
 }
 
 AGENT_SIGNING_KEY = env("AGENT_SIGNING_KEY")

@@ -5,17 +5,23 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from itertools import islice
+from types import MappingProxyType
 
 import httpx
 
+from spotopt.management.runtime import WORKERS
 from spotopt.tests.chaos.stage import Stage
 from spotopt.tests.chaos.wire import Rates
 from spotopt.tests.smoke.sabotage import pid_of
 
-VICTIMS = ("worker", "optimizer", "actuator", "agent", "web", "postgres", "redis")
+VICTIMS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"worker": tuple(WORKERS), "store": ("postgres", "redis"), "web": ("web",), "agent": ()}
+)
+"""What is killed: of each kind one process in turn, and of the agents any."""
+BLOWS = (*VICTIMS, "partition", "expired_key", "pause", "lost_launch")
 AWS = {
     "throttle_rate": 0.04, "error_rate": 0.04, "expired_rate": 0.02, "lost_answer_rate": 0.05,
     "no_capacity_rate": 0.5, "slow_boot_rate": 0.25, "slow_boot_seconds": 240.0,
@@ -39,13 +45,10 @@ AT_ONCE = 3
 PAUSE_SECONDS = 2.0
 PAUSED_MINUTES, PARTITION_MINUTES = 4, 8
 LABELS = {
-    "worker": "SIGKILL worker",
-    "optimizer": "SIGKILL optimizer",
-    "actuator": "SIGKILL actuator",
-    "agent": "SIGKILL agents",
+    "worker": "SIGKILL workers",
+    "store": "SIGKILL PostgreSQL, Redis",
     "web": "SIGKILL web",
-    "postgres": "SIGKILL PostgreSQL",
-    "redis": "SIGKILL Redis",
+    "agent": "SIGKILL agents",
     "dropped_request": "requests lost",
     "dropped_answer": "answers lost",
     "duplicated_request": "requests sent twice",
@@ -76,7 +79,7 @@ class Storm:
         self._random = random.Random(stage.seed)  # reproducible
         self._done: Counter[str] = Counter()
         self._blows = self._shuffled(strikes)
-        self._planned = strikes * (len(VICTIMS) + 4)
+        self._planned = strikes * len(BLOWS)
         self._struck_so_far = 0
         self._next = 0.0
         self._resume: list[tuple[float, str]] = []
@@ -97,7 +100,11 @@ class Storm:
         """Strike the next blows if they are due at this progress (0 to 1) of the campaign."""
         self._resume_clusters()
         now = time.monotonic()
-        if now < self._next or self._struck_so_far > progress * self._planned * 1.15:
+        if (
+            now < self._next
+            or not self._agents.at_work()
+            or self._struck_so_far > progress * self._planned * 1.15
+        ):
             return
         self._next = now + PAUSE_SECONDS
         for blow in islice(self._blows, AT_ONCE):
@@ -113,13 +120,12 @@ class Storm:
 
     def _shuffled(self, strikes: int) -> Iterator[str]:
         for _ in range(strikes):
-            kinds = [*VICTIMS, "partition", "expired_key", "pause", "lost_launch"]
+            kinds = list(BLOWS)
             self._random.shuffle(kinds)
             yield from kinds
 
     def _strike(self, blow: str) -> None:
-        at_work = self._agents.at_work()
-        cluster_id = self._random.choice(at_work) if at_work else ""
+        cluster_id = self._random.choice(self._agents.at_work())
         try:
             if blow in VICTIMS:
                 self._kill(blow, cluster_id)
@@ -131,14 +137,16 @@ class Storm:
                 self._pause(cluster_id)
             else:
                 self._stage.world.order("faults", {"aws": {"fail_after": LOST_LAUNCHES}})
-        except (ProcessLookupError, FileNotFoundError, KeyError, SystemExit, httpx.HTTPError) as error:
+        except (LookupError, ProcessLookupError, FileNotFoundError, SystemExit, httpx.HTTPError) as error:
             self._stage.say(f"{blow} missed: {error!r}")
 
     def _kill(self, victim: str, cluster_id: str) -> None:
         if victim == "agent":
             self._agents.kill(cluster_id)
         else:
-            os.kill(pid_of(self._stage.instance.state, victim), signal.SIGKILL)
+            processes = VICTIMS[victim]
+            process = processes[self._done[victim] % len(processes)]
+            os.kill(pid_of(self._stage.instance.state, process), signal.SIGKILL)
         self._done[victim] += 1
 
     def _revoke_key(self, cluster_id: str) -> None:

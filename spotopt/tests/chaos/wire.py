@@ -162,7 +162,7 @@ class Wire:
         finally:
             exchange.cancel()
             self._under_way[cluster_id].discard(exchange)
-        return None if exchange.cancelled() or self._is_cut(cluster_id) else exchange.result()
+        return None if self._is_cut(cluster_id) or exchange.cancelled() else exchange.result()
 
     async def _exchange(
         self, method: str, path: str, headers: dict[str, str], body: bytes
