@@ -73,7 +73,8 @@ def _weather(stage: Stage, campaign: Campaign, storm: Storm, *, runs: int, minut
     deadline = time.monotonic() + minutes * 60
     while not campaign.is_over:
         if time.monotonic() > deadline:
-            stage.say("The time is over.")
+            stage.say("The time is over: no run begins any more.")
+            campaign.begin_no_more()
             return
         stage.agents.revive()
         storm.tick(progress=campaign.tally.finished / runs)

@@ -66,7 +66,7 @@ class Campaign:
         self.tally = Tally()
         self._waiting: queue.SimpleQueue[Cluster] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
-        self._is_told_to_end = threading.Event()
+        self._is_late, self._is_told_to_end = threading.Event(), threading.Event()
 
     def begin(self, clusters: list[Cluster], *, rounds: int, at_once: int) -> None:
         """Start to work through the clusters, some at a time."""
@@ -83,6 +83,10 @@ class Campaign:
         """Tell whether every run is over."""
         return not any(thread.is_alive() for thread in self._threads)
 
+    def begin_no_more(self) -> None:
+        """Let the runs under way be the last ones."""
+        self._is_late.set()
+
     def end(self) -> None:
         """Break off what still runs."""
         self._is_told_to_end.set()
@@ -91,12 +95,13 @@ class Campaign:
 
     def _work(self, rounds: int) -> None:
         with suppress(queue.Empty, Ended):
-            while True:
+            while not self._is_late.is_set():
                 cluster = self._waiting.get_nowait()
                 self._connect(cluster)
                 try:
                     for number in range(1, rounds + 1):
-                        self._drive(cluster, number)
+                        if not self._is_late.is_set():
+                            self._drive(cluster, number)
                 finally:
                     self._stage.agents.remove(cluster)
 

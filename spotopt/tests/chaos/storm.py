@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
-from itertools import islice
 from types import MappingProxyType
 
 import httpx
@@ -100,16 +99,15 @@ class Storm:
         """Strike the next blows if they are due at this progress (0 to 1) of the campaign."""
         self._resume_clusters()
         now = time.monotonic()
-        if (
-            now < self._next
-            or not self._agents.at_work()
-            or self._struck_so_far > progress * self._planned * 1.15
-        ):
+        if now < self._next or self._struck_so_far > progress * self._planned * 1.15:
             return
         self._next = now + PAUSE_SECONDS
-        for blow in islice(self._blows, AT_ONCE):
-            self._struck_so_far += 1
-            self._strike(blow)
+        for _ in range(AT_ONCE):
+            at_work = self._agents.at_work()
+            blow = next(self._blows, None) if at_work else None
+            if blow is not None:
+                self._struck_so_far += 1
+                self._strike(blow, self._random.choice(at_work))
 
     def struck(self) -> dict[str, int]:
         """Return how often each fault hit, by what it is called."""
@@ -124,8 +122,7 @@ class Storm:
             self._random.shuffle(kinds)
             yield from kinds
 
-    def _strike(self, blow: str) -> None:
-        cluster_id = self._random.choice(self._agents.at_work())
+    def _strike(self, blow: str, cluster_id: str) -> None:
         try:
             if blow in VICTIMS:
                 self._kill(blow, cluster_id)
