@@ -18,6 +18,8 @@ ZONE = "topology.kubernetes.io/zone"
 REGION = "topology.kubernetes.io/region"
 SENTRY, NOTICE = "spotopt-sentry", "spotopt.io/notice"
 """The name of sentries' pods, and the annotation with what one read in its node's metadata."""
+CORDONED_BY = "spotopt.io/cordoned-by"
+"""Annotation with the action that cordoned the node, so that we lift no cordon of somebody else's."""
 _ZONE_KEYS = (ZONE, "failure-domain.beta.kubernetes.io/zone", "topology.ebs.csi.aws.com/zone")
 
 
@@ -88,6 +90,8 @@ class NodeFact:
     labels: Mapping[str, str]
     taints: tuple[Taint, ...]
     signals: tuple[Signal, ...] = ()
+    cordoned_by: str = ""
+    """The action of ours that closed it, if one did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +177,7 @@ class Facts:
                 for each in spec.get("taints") or ()
             ),
             signals=_signals(spec, status),
+            cordoned_by=cordoned_by(body),
         )
 
     def controller(self, body: Body) -> ControllerFact:
@@ -240,6 +245,11 @@ class Facts:
 
 _CHANGING_LABELS = frozenset({"statefulset.kubernetes.io/pod-name", "apps.kubernetes.io/pod-index"})
 """Differ from pod to pod, and budgets never select by them."""
+
+
+def cordoned_by(node: Body) -> str:
+    """Return the action of ours that cordoned the node; empty when none did."""
+    return str((node["metadata"].get("annotations") or {}).get(CORDONED_BY) or "")
 
 
 def instance_id_of(node: Body) -> str:

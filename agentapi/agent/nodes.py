@@ -4,12 +4,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from agentapi.agent.facts import instance_id_of
+from agentapi.agent.facts import CORDONED_BY, cordoned_by, instance_id_of
 from agentapi.agent.kube import Body, Kube, KubeError
 
 SOFT_TAINT = {"key": "spotopt.io/consolidating", "effect": "PreferNoSchedule"}
-CORDONED_BY = "spotopt.io/cordoned-by"
-"""Annotation with the action that cordoned the node, so that we lift no cordon of somebody else's."""
 _RESERVED_DOMAINS = ("kubernetes.io", "k8s.io", "eks.amazonaws.com", "karpenter.sh", "k8s.aws")
 """Labels of these domains decide where the scheduler and the platform put things."""
 _CONFLICT, _NOT_FOUND = 409, 404
@@ -55,10 +53,10 @@ class Nodes:
         return node
 
     async def cordon(self, target: Target, action_id: str) -> bool:
-        """Let no new pod onto the node; tell whether it was open before."""
+        """Let no new pod onto the node; tell whether it was open before this action."""
         node = await self.read(target)
         if (node.get("spec") or {}).get("unschedulable"):
-            return False
+            return cordoned_by(node) == action_id  # done already, by an agent that did not live to say so
         await self._change(target, node, {"unschedulable": True}, {CORDONED_BY: action_id})
         return True
 
@@ -81,7 +79,7 @@ class Nodes:
         for _ in range(_ATTEMPTS):
             node = await self.read(target)
             taints = [taint for taint in _taints(node) if not _is_soft(taint)]
-            is_ours = bool(_cordoned_by(node))
+            is_ours = bool(cordoned_by(node))
             if not is_ours and len(taints) == len(_taints(node)):
                 return False
             change: Body = {"taints": taints or None}
@@ -90,6 +88,25 @@ class Nodes:
                 change = {"unschedulable": None, "taints": open_taints or None}
             if await self._try(target, node, change, {CORDONED_BY: None}):
                 return True
+        raise Failed("conflict", f"Node {target.name} keeps changing.")
+
+    async def disown(self, target: Target, action_id: str) -> None:
+        """Forget that an action cordoned the node: somebody lifted that cordon, the next one is not ours."""
+        for _ in range(_ATTEMPTS):
+            node = await self.read(target)
+            if cordoned_by(node) != action_id:
+                return
+            metadata = {
+                "resourceVersion": node["metadata"]["resourceVersion"],
+                "annotations": {CORDONED_BY: None},
+            }
+            try:
+                await self._kube.patch(_path(target), {"metadata": metadata})
+            except KubeError as error:
+                if error.status != _CONFLICT:
+                    raise
+            else:
+                return
         raise Failed("conflict", f"Node {target.name} keeps changing.")
 
     async def label(self, target: Target, labels: Mapping[str, str], remove: Iterable[str]) -> bool:
@@ -112,7 +129,7 @@ class Nodes:
     async def is_cordoned_by_us(self, target: Target) -> bool:
         """Tell whether the node is cordoned, and by a command of ours."""
         node = await self.read(target)
-        return bool((node.get("spec") or {}).get("unschedulable")) and bool(_cordoned_by(node))
+        return bool((node.get("spec") or {}).get("unschedulable")) and bool(cordoned_by(node))
 
     async def _try(self, target: Target, node: Body, spec: Body, annotations: Body) -> bool:
         try:
@@ -158,7 +175,3 @@ def _is_soft(taint: Body) -> bool:
 
 def _is_cordon_taint(taint: Body) -> bool:
     return bool(taint.get("key") == "node.kubernetes.io/unschedulable")
-
-
-def _cordoned_by(node: Body) -> str:
-    return str((node["metadata"].get("annotations") or {}).get(CORDONED_BY) or "")

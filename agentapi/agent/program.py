@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -12,14 +13,17 @@ from agentapi.agent.clock import Clock
 from agentapi.agent.collector import Collector
 from agentapi.agent.enrolment import Enrolment, insist
 from agentapi.agent.executor import Executor
+from agentapi.agent.facts import NodeFact
 from agentapi.agent.guard import Guard
 from agentapi.agent.health import Health
 from agentapi.agent.heart import Heart
 from agentapi.agent.kube import Kube
 from agentapi.agent.lease import Lease
+from agentapi.agent.lifted import Lifted
 from agentapi.agent.memory import Journal
 from agentapi.agent.metrics import exposition
 from agentapi.agent.need import Need
+from agentapi.agent.nodes import Nodes
 from agentapi.agent.notices import Notices
 from agentapi.agent.outbox import Outbox
 from agentapi.agent.push import Push
@@ -29,6 +33,7 @@ from agentapi.agent.view import View
 logger = logging.getLogger(__name__)
 
 _FAREWELL_SECONDS = 8.0
+_Seen = NodeFact | None
 
 
 class LeaseLost(Exception):
@@ -46,6 +51,7 @@ class _Parts:
     heart: Heart
     push: Push
     claims: Claims
+    lifted: Lifted
 
 
 class Agent:
@@ -114,7 +120,9 @@ class Agent:
         push = Push(backend)
         outbox = Outbox(backend, agent_id, clock, on_warned=push.bell.set)
         notices = Notices(clock, outbox.warn, settings.namespace)
-        view = View(kube, clock, notices.look, notices.look_at_pod)
+        obedient = kube.while_allowed(lambda: lease.is_held) if lease else kube
+        lifted = Lifted(Nodes(obedient))
+        view = View(kube, clock, _all(notices.look, lifted.look), notices.look_at_pod)
         collector = Collector(
             view=view, backend=backend, agent_id=agent_id, clock=clock,
             period=settings.collection_seconds, resync=settings.resync_seconds,
@@ -124,13 +132,12 @@ class Agent:
             public_key=enrolment.identity.signing_public_key,
         )  # fmt: skip
         executor = Executor(
-            kube=kube.while_allowed(lambda: lease.is_held) if lease else kube,
-            backend=backend, journal=journal, guard=guard, agent_id=agent_id, clock=clock,
+            kube=obedient, backend=backend, journal=journal, guard=guard, agent_id=agent_id, clock=clock,
             show=collector.show, tell=outbox.tell, exclusions=lambda: heart.exclusions,
             need=Need(clock, notices.is_taken, lambda: len(view.nodes.items)), dry_run=settings.dry_run,
         )  # fmt: skip
         claims = Claims(backend, executor, journal, heart, push)
-        return _Parts(view, collector, executor, outbox, heart, push, claims)
+        return _Parts(view, collector, executor, outbox, heart, push, claims, lifted)
 
     async def _work(self, parts: _Parts) -> None:
         parts.executor.resume()
@@ -143,6 +150,7 @@ class Agent:
                 parts.executor.report(),
                 parts.outbox.run(),
                 parts.claims.run(),
+                parts.lifted.run(),
             ):
                 tasks.create_task(work)
             tasks.create_task(beats)
@@ -172,6 +180,16 @@ class Agent:
             await self._backend.deregister(executor.agent_id)
         if self._lease is not None:
             await self._lease.give_up()
+
+
+def _all(*looks: Callable[[_Seen, _Seen], None]) -> Callable[[_Seen, _Seen], None]:
+    """Return one look that takes all of them."""
+
+    def look(before: _Seen, after: _Seen) -> None:
+        for each in looks:
+            each(before, after)
+
+    return look
 
 
 async def _hold(lease: Lease) -> None:

@@ -6,9 +6,9 @@ import pytest
 
 from agentapi.agent.drain import Drainer, DrainOrder
 from agentapi.agent.eviction import budget_obstacle
-from agentapi.agent.facts import instance_id_of
+from agentapi.agent.facts import CORDONED_BY, instance_id_of
 from agentapi.agent.kube import Kube
-from agentapi.agent.nodes import CORDONED_BY, SOFT_TAINT, Failed, Nodes, Target
+from agentapi.agent.nodes import SOFT_TAINT, Failed, Nodes, Target
 from agentapi.agent.rollout import starts_before_it_stops
 from agentapi.tests.worlds import fast_world
 from simulator.fleet import Budget, Workload

@@ -6,7 +6,7 @@ import pytest
 
 from agentapi.agent.backend import Refused, Unreachable
 from agentapi.agent.executor import SILENCE_SECONDS
-from agentapi.agent.nodes import CORDONED_BY
+from agentapi.agent.facts import CORDONED_BY
 from agentapi.agent.rules import Exclusions
 from agentapi.tests.workbench import Bench, bench
 from simulator.fleet import Budget
