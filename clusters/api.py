@@ -16,7 +16,7 @@ from rest_framework.viewsets import ReadOnlyModelViewSet
 from accounts.permissions import SuperAdminsOnly, actor_of, staff_of
 from accounts.platform import get_safe_mode, set_safe_mode
 from clusters import filters, serializers
-from clusters.models import Action, Cluster, Instance, NodeGroup, Workload
+from clusters.models import Action, Cluster, Instance, Interruption, NodeGroup, Workload
 from clusters.selectors import metrics, registry
 from clusters.services import groups
 from clusters.services import registry as services
@@ -191,6 +191,35 @@ class ClusterActions(InsideCluster):
     def get_queryset(self) -> QuerySet[Action]:
         """Return the actions."""
         return registry.actions_of(self.cluster_id)
+
+
+class InterruptionViewSet(ReadOnlyModelViewSet[Interruption]):
+    """What AWS took back, or said it may take."""
+
+    collection = "interruptions"
+    queryset = Interruption.objects.none()
+    serializer_class = serializers.InterruptionSerializer
+    filterset_class = filters.InterruptionFilter
+    lookup_value_converter = "uuid"
+
+    def get_queryset(self) -> QuerySet[Interruption]:
+        """Return the organization's notices."""
+        return registry.interruptions()
+
+    @extend_schema(
+        summary="List interruptions",
+        responses=answers(200, page_of("interruptions", serializers.InterruptionSerializer), 400),
+    )
+    def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Return a page of notices, newest first."""
+        return super().list(request, *args, **kwargs)
+
+    @extend_schema(
+        summary="Read an interruption", responses=answers(200, serializers.InterruptionSerializer, 404)
+    )
+    def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Return one notice; its acts are the cluster's actions."""
+        return super().retrieve(request, *args, **kwargs)
 
 
 class Composition(APIView):

@@ -7,6 +7,7 @@ from clusters import api
 
 router = SimpleRouter(trailing_slash=False, use_regex_path=False)
 router.register("clusters", api.ClusterViewSet, basename="cluster")
+router.register("interruptions", api.InterruptionViewSet, basename="interruption")
 
 urlpatterns = [
     path("clusters/<uuid:cluster_id>/nodes", api.ClusterNodes.as_view(), name="cluster-nodes"),

@@ -4,7 +4,7 @@ from django.db.models import Q, QuerySet
 from django_filters import rest_framework as filters
 
 from clusters.domain.contact import CONNECTED_WITHIN
-from clusters.models import Action, Cluster, Instance, Workload
+from clusters.models import Action, Cluster, Instance, Interruption, Workload
 from spotopt.core.clock import utcnow
 
 
@@ -97,3 +97,16 @@ class ActionFilter(filters.FilterSet):
     class Meta:
         model = Action
         fields = ["status", "kind", "plan_id"]
+
+
+class InterruptionFilter(filters.FilterSet):
+    """Notices by cluster, kind, status, pool and time."""
+
+    cluster_id = filters.UUIDFilter()
+    status = filters.MultipleChoiceFilter(choices=Interruption.Status.choices)
+    since = filters.IsoDateTimeFilter(field_name="noticed_at", lookup_expr="gte")
+    until = filters.IsoDateTimeFilter(field_name="noticed_at", lookup_expr="lt")
+
+    class Meta:
+        model = Interruption
+        fields = ["kind", "source", "zone_id", "instance_type"]

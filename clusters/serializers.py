@@ -12,7 +12,7 @@ from rest_framework import serializers
 from clusters.domain.contact import contact
 from clusters.domain.efficiency import efficiency
 from clusters.domain.health import health
-from clusters.models import Action, Cluster, Instance, NodeGroup, Workload
+from clusters.models import Action, Cluster, Instance, Interruption, NodeGroup, Workload
 from clusters.selectors.measures import efficiency_of
 from clusters.selectors.metrics import Scope
 from spotopt.core.clock import utcnow
@@ -194,6 +194,23 @@ class ActionSerializer(RowSerializer):
             "id", "kind", "route", "target", "params", "reason", "requested_by", "plan_id", "is_voluntary",
             "status", "claimed_by", "claimed_at", "expires_at", "finished_at", "result", "error_code",
             "error_message", "created_at",
+        ]  # fmt: skip
+
+
+class InterruptionSerializer(RowSerializer):
+    """AWS's notice about one spot node, and what came of it."""
+
+    cluster_id = serializers.UUIDField(read_only=True)
+    instance_id = serializers.CharField(source="instance.instance_id", read_only=True)
+    node_name = serializers.CharField(source="instance.node_name", read_only=True)
+    received_at = Instant(source="created_at", read_only=True, help_text="When Spotopt learned of it.")
+
+    class Meta:
+        model = Interruption
+        fields = [
+            "id", "cluster_id", "kind", "source", "status", "instance_id", "node_name", "instance_type",
+            "region", "zone_id", "noticed_at", "received_at", "deadline", "is_verified", "pods_at_notice",
+            "replacement_decided_at", "replacement_action_id", "note", "ended_at",
         ]  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from uuid import UUID
 from django.db.models import Avg, Count, OuterRef, Q, QuerySet, Subquery, Sum
 from django.db.models.functions import Coalesce
 
-from clusters.models import Action, Cluster, Instance, NodeGroup, SavingsEntry, Workload
+from clusters.models import Action, Cluster, Instance, Interruption, NodeGroup, SavingsEntry, Workload
 from clusters.selectors.guard import ALIVE
 from clusters.selectors.measures import ZERO_USD, node_measures
 from spotopt.core.errors import Gone, NotFound
@@ -66,3 +66,8 @@ def workloads_of(cluster_id: UUID) -> QuerySet[Workload]:
 def actions_of(cluster_id: UUID) -> QuerySet[Action]:
     """Return the changes requested for a cluster, newest first."""
     return Action.objects.filter(cluster_id=cluster_id).order_by("-created_at", "pk")
+
+
+def interruptions() -> QuerySet[Interruption]:
+    """Return AWS's notices about the organization's spot nodes, newest first."""
+    return Interruption.objects.select_related("instance").order_by("-noticed_at", "pk")

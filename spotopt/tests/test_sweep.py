@@ -65,6 +65,7 @@ PLAIN = {"mode": "full_access", "version": "1"}
 PRIMARY_KEYS = {
     "api/v1/audit": "audit.AuditLog",
     "api/v1/clusters": "clusters.Cluster",
+    "api/v1/interruptions": "clusters.Interruption",
     "api/v1/jobs": "policies.OptimizationJob",
     "api/v1/plans": "policies.Plan",
     "api/v1/templates": "policies.NodeTemplate",
