@@ -1,5 +1,6 @@
 """From a trusted command to the one act that it asks for."""
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from agentapi import protocol
 from agentapi.agent.clock import Clock
 from agentapi.agent.drain import Drainer, DrainOrder
+from agentapi.agent.eviction import AT_ONCE as EVICTIONS_AT_ONCE
 from agentapi.agent.eviction import Evictor
 from agentapi.agent.karpenter import Karpenter
 from agentapi.agent.kube import Body, Kube, KubeError
@@ -39,6 +41,7 @@ class Acts:
         self._kube, self._clock, self._may_go_on, self._exclusions = kube, clock, may_go_on, exclusions
         self._need = need
         self._nodes = Nodes(kube)
+        self._turns = asyncio.Semaphore(EVICTIONS_AT_ONCE)
         self._acts: Mapping[str, Callable[[protocol.Command], Awaitable[Facts]]] = {
             "soft_cordon_node": self._soft_cordon,
             "cordon_node": self._cordon,
@@ -114,7 +117,9 @@ class Acts:
             kept_namespaces=frozenset() if is_needed else exclusions.namespaces,
             own_namespace=exclusions.own_namespace,
         )
-        return await Drainer(self._kube, self._nodes, self._clock, order, self._may_go_on).run()
+        return await Drainer(
+            self._kube, self._nodes, self._clock, order, self._may_go_on, turns=self._turns
+        ).run()
 
     async def _evict(self, command: protocol.Command) -> Facts:
         """Evict one pod of the node that the command names, and wait until it is gone."""
@@ -125,7 +130,7 @@ class Acts:
             objected = objection(pod, namespaces=namespaces, allow_local_data_loss=False)
             if objected is not None:
                 raise Failed(*objected, pod=name_of(pod))
-        evictor, end = Evictor(self._kube), command.expires_at.timestamp() - _MARGIN_SECONDS
+        evictor, end = Evictor(self._kube, self._turns), command.expires_at.timestamp() - _MARGIN_SECONDS
         has_grace = payload.get("grace_period_seconds") is not None
         grace = _whole(payload, "grace_period_seconds", 0) if has_grace else None
         while not await evictor.evict(pod, grace):

@@ -62,12 +62,19 @@ class Drainer:
     """Drains one node."""
 
     def __init__(
-        self, kube: Kube, nodes: Nodes, clock: Clock, order: DrainOrder, may_go_on: Callable[[], bool]
+        self,
+        kube: Kube,
+        nodes: Nodes,
+        clock: Clock,
+        order: DrainOrder,
+        may_go_on: Callable[[], bool],
+        *,
+        turns: asyncio.Semaphore | None = None,
     ) -> None:
         self._kube, self._nodes, self._clock, self._order = kube, nodes, clock, order
         self._may_go_on = may_go_on
         self._slots = asyncio.Semaphore(RESCUES_AT_ONCE if order.is_rescue else EVICTIONS_AT_ONCE)
-        self._evictor = Evictor(kube)
+        self._evictor = Evictor(kube, turns)
         self._rollout = Rollout(kube, order.action_id)
 
     async def run(self) -> dict[str, Any]:

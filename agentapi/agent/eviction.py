@@ -1,18 +1,22 @@
 """Evict one pod: check its budget, ask the API server, understand the answer."""
 
+import asyncio
+
 from agentapi.agent.kube import Body, Kube, KubeError, KubeUnreachable, is_passing
 from agentapi.agent.labels import selects
 from agentapi.agent.nodes import Failed
 from agentapi.agent.pods import name_of, path_of
 
+AT_ONCE = 16
+"""Evictions under way in all drains together, so that many of them leave room for what is more urgent."""
 _NOT_FOUND, _CONFLICT, _FORBIDDEN, _SERVER_ERROR = 404, 409, 403, 500
 
 
 class Evictor:
     """Evicts pods, each only when the budget that protects it allows that now."""
 
-    def __init__(self, kube: Kube) -> None:
-        self._kube = kube
+    def __init__(self, kube: Kube, turns: asyncio.Semaphore | None = None) -> None:
+        self._kube, self._turns = kube, turns or asyncio.Semaphore(AT_ONCE)
         self.evicted: set[str] = set()
         """Uids of the pods whose eviction was granted."""
         self.blocked: dict[str, str] = {}
@@ -25,9 +29,10 @@ class Evictor:
         answer. Raises Failed for what waiting does not mend.
         """
         try:
-            obstacle = await self._budget_obstacle(pod)
-            if obstacle is None:
-                await self._kube.create(f"{path_of(pod)}/eviction", _eviction(pod, grace_seconds))
+            async with self._turns:
+                obstacle = await self._budget_obstacle(pod)
+                if obstacle is None:
+                    await self._kube.create(f"{path_of(pod)}/eviction", _eviction(pod, grace_seconds))
         except KubeUnreachable as error:
             obstacle = str(error)
         except KubeError as error:

@@ -25,6 +25,8 @@ _PAUSES = (0.2, 0.4, 0.8)
 """On the wall, before another try of a request that the API server was too busy for."""
 _REPEATABLE = frozenset({"GET", "PATCH"})
 """An eviction is asked for again only after its budget was looked at again."""
+AT_ONCE = 24
+"""Requests under way, watches apart: what waits in the transport costs it time for each pair of them."""
 WATCH_SECONDS = 300
 """On the wall: how long one watch lasts before it is opened again."""
 
@@ -54,12 +56,18 @@ def is_passing(error: Exception) -> bool:
 class Kube:
     """One API server."""
 
-    def __init__(self, api: Any, may_write: Callable[[], bool] = lambda: True) -> None:
+    def __init__(
+        self,
+        api: Any,
+        may_write: Callable[[], bool] = lambda: True,
+        slots: asyncio.Semaphore | None = None,
+    ) -> None:
         self._api, self._may_write = api, may_write
+        self._slots = slots or asyncio.Semaphore(AT_ONCE)
 
     def while_allowed(self, may_write: Callable[[], bool]) -> "Kube":
         """Return the same client, which asks before each write and raises KubeUnreachable when told no."""
-        return Kube(self._api, may_write)
+        return Kube(self._api, may_write, self._slots)
 
     @classmethod
     async def connect(cls, settings: Settings) -> "Kube":
@@ -157,7 +165,7 @@ class Kube:
     async def _once(
         self, method: str, path: str, shrink: Callable[[Body], Any] | None = None, **options: Any
     ) -> Body:
-        async with self._call(method, path, timeout=_TIMEOUT, **options) as response:
+        async with self._slots, self._call(method, path, timeout=_TIMEOUT, **options) as response:
             return _decoded(response.content, shrink)
 
     @asynccontextmanager
