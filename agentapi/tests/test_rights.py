@@ -58,17 +58,25 @@ def granted(documents):
 
 
 async def watch(world, kube):
-    """Copy every collection, follow it for a moment and read the metrics."""
+    """Copy every collection, follow each and read the metrics."""
     view = View(kube, world.clock)
     follow = [asyncio.ensure_future(each.run()) for each in view.reflectors]
     await view.synced()
-    await asyncio.sleep(0.3)
+    while sum(row["verb"] == "watch" for row in accesses(world)) < len(view.reflectors):
+        await asyncio.sleep(0.02)
     await view.measure()
     assert view.is_live
     for each in follow:
         each.cancel()
         with suppress(asyncio.CancelledError):
             await each
+
+
+def accesses(world):
+    """What the agent has done so far, by verb and resource."""
+    with world.served.control() as control:
+        rows = control.get("/clusters/test/accesses").json()["accesses"]
+    return [row for row in rows if row["user"] == AGENT]
 
 
 async def be_elected(kube):
@@ -122,10 +130,8 @@ async def test_given_the_manifests_rights_when_the_agent_does_all_it_can_then_it
             await obey(Bench(world, kube, tmp_path))
         finally:
             await kube.close()
-        with world.served.control() as control:
-            rows = control.get("/clusters/test/accesses").json()["accesses"]
+        used = {(row["verb"], row["group"], row["resource"]) for row in accesses(world)}
 
-    used = {(row["verb"], row["group"], row["resource"]) for row in rows if row["user"] == AGENT}
     stateful = {("get", "apps", "statefulsets"), ("patch", "apps", "statefulsets")}
     assert used == granted(documents) - stateful  # set as deployments are, by the same code
 
