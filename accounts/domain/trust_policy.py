@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 from accounts.domain.regions import REGIONS
 
-VERSION = "2026-11-2"
+VERSION = "2026-11-3"
 ROLE_NAME = "SpotOptimizerRole"
 STACK_NAME = "Spotopt"
 MODES = ("read_only", "full_access")
@@ -57,6 +57,12 @@ READ_ACTIONS = (
 )
 
 LAUNCH_ACTIONS = ("ec2:RunInstances", "ec2:CreateFleet")
+TEMPLATE_ACTIONS = (
+    "ec2:CreateLaunchTemplate",
+    "ec2:CreateLaunchTemplateVersion",
+    "ec2:DeleteLaunchTemplateVersions",
+)
+"""For launch templates of Spotopt's own, made from the groups'."""
 LAUNCHED = ("fleet", "instance", "volume", "network-interface", "spot-instances-request")
 TERMINATE_ACTIONS = ("ec2:TerminateInstances",)
 GROUP_ACTIONS = (
@@ -209,8 +215,18 @@ def _writes() -> list[Document]:
         _allow(
             "TagOnlyWhileLaunching",
             ("ec2:CreateTags",),
-            _ec2(*LAUNCHED),
-            {**tagged, "StringEquals": {"ec2:CreateAction": ["RunInstances", "CreateFleet"]}},
+            _ec2(*LAUNCHED, "launch-template"),
+            {
+                **tagged,
+                "StringEquals": {"ec2:CreateAction": ["RunInstances", "CreateFleet", "CreateLaunchTemplate"]},
+            },
+        ),
+        _allow("MakeOwnTemplates", TEMPLATE_ACTIONS[:1], _ec2("launch-template"), tagged),
+        _allow(
+            "KeepOwnTemplates",
+            TEMPLATE_ACTIONS[1:],
+            _ec2("launch-template"),
+            {"StringLike": {f"aws:ResourceTag/{LAUNCH_TAG}": "?*"}},
         ),
         *_for_each_tag("TerminateNodes", TERMINATE_ACTIONS, _ec2("instance"), CLUSTER_TAGS),
         *_for_each_tag("ResizeGroups", GROUP_ACTIONS, [{"Fn::Sub": _GROUPS}], GROUP_TAGS),
@@ -224,7 +240,7 @@ def _outside_allowed_regions() -> Document:
     return {
         "Sid": "StayInAllowedRegions",
         "Effect": "Deny",
-        "Action": [*LAUNCH_ACTIONS, "ec2:CreateTags", *TERMINATE_ACTIONS, *GROUP_ACTIONS],
+        "Action": [*LAUNCH_ACTIONS, *TEMPLATE_ACTIONS, "ec2:CreateTags", *TERMINATE_ACTIONS, *GROUP_ACTIONS],
         "Resource": "*",
         "Condition": {"StringNotEquals": {"aws:RequestedRegion": {"Ref": "AllowedRegions"}}},
     }

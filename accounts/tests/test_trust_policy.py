@@ -68,7 +68,10 @@ def test_given_full_access_when_rendered_then_every_write_is_conditional_and_no_
         "autoscaling:TerminateInstanceInAutoScalingGroup",
         "autoscaling:UpdateAutoScalingGroup",
         "ec2:CreateFleet",
+        "ec2:CreateLaunchTemplate",
+        "ec2:CreateLaunchTemplateVersion",
         "ec2:CreateTags",
+        "ec2:DeleteLaunchTemplateVersions",
         "ec2:RunInstances",
         "ec2:TerminateInstances",
         "iam:PassRole",
@@ -80,6 +83,19 @@ def test_given_full_access_when_rendered_then_every_write_is_conditional_and_no_
         assert statement["Condition"], statement["Sid"]
         assert "*" not in statement["Resource"]
         assert all(resource["Fn::Sub"].startswith("arn:") for resource in statement["Resource"])
+
+
+def test_given_full_access_when_rendered_then_only_templates_of_ours_are_changed():
+    conditions = {
+        action: statement["Condition"]
+        for statement in _statements("full_access")
+        for action in statement["Action"]
+        if statement["Effect"] == "Allow" and "LaunchTemplate" in action and not _is_read(action)
+    }
+
+    told, carried = (f"aws:{where}Tag/{trust_policy.LAUNCH_TAG}" for where in ("Request", "Resource"))
+    assert conditions.pop("ec2:CreateLaunchTemplate") == {"StringLike": {told: "?*"}}
+    assert list(conditions.values()) == [{"StringLike": {carried: "?*"}}] * 2
 
 
 def test_given_full_access_when_rendered_then_terminating_and_resizing_need_a_cluster_s_tag():

@@ -26,11 +26,12 @@ from clusters.domain.capacity import (
     FleetRequest,
     FoundInstance,
     LaunchResult,
-    LaunchTemplate,
     ScalingGroup,
 )
+from clusters.domain.user_data import UserDataUnreadable
 from clusters.models import Action, Instance, NodeGroup
 from clusters.services import actions, nodes
+from clusters.services.launch_templates import OwnTemplates
 from spotopt.core.actor import Actor
 from spotopt.core.clock import utcnow
 from spotopt.core.errors import Conflict, GuardrailViolated
@@ -156,7 +157,12 @@ def _launch(action: Action, session: RegionSession) -> Outcome:
         if group is None:
             message = "No node group of the cluster has a launch template to launch from."
             return Outcome(is_success=False, error_code="no_launch_template", error_message=message)
-        _ask(action, fleets=[asdict(request) for request in _requests(action.params, session, group)])
+        try:
+            requests = _requests(action, session, group)
+        except UserDataUnreadable as reason:
+            message = f"Nodes cannot be launched from the launch template of {group.name}. {reason}"
+            return Outcome(is_success=False, error_code="user_data_unreadable", error_message=message)
+        _ask(action, fleets=[asdict(request) for request in requests])
     refusals: list[str] = []
     for request in map(FleetRequest.from_json, action.asked["fleets"]):
         answer = _buy(action, session, request)
@@ -173,14 +179,15 @@ def _launch(action: Action, session: RegionSession) -> Outcome:
     return Outcome(is_success=False, error_code="no_capacity", error_message=f"No pool had room. {reasons}")
 
 
-def _requests(params: dict[str, object], session: RegionSession, group: NodeGroup) -> list[FleetRequest]:
+def _requests(action: Action, session: RegionSession, group: NodeGroup) -> list[FleetRequest]:
     """Return the fleet requests to make in order: all spot pools at once, then the on-demand ones.
 
     Pools that had no capacity a moment ago are left out.
     """
     zones = ec2.subnet_zones(session, subnet_ids=group.subnet_ids)
     subnets = {zone_id: subnet for subnet, (_, zone_id) in sorted(zones.items(), reverse=True)}
-    template = LaunchTemplate(group.launch_template_id, group.launch_template_version)
+    templates = OwnTemplates(session, action.cluster, group)
+    params = action.params
     first = f"{params['zone_id']}:{params['instance_type']}:{params['capacity_type']}"
     alternatives = params.get("alternatives") or []
     names = [first, *(alternatives if isinstance(alternatives, list) else [])]
@@ -193,7 +200,7 @@ def _requests(params: dict[str, object], session: RegionSession, group: NodeGrou
             if kind == capacity_type and zone_id in subnets and (zone_id, instance_type, kind) not in resting
         )
         if pools:
-            requests.append(FleetRequest(capacity_type, template, pools))
+            requests.append(FleetRequest(capacity_type, templates.version_for(capacity_type), pools))
     return requests
 
 

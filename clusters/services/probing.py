@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from accounts.domain.trust_policy import CLUSTER_TAGS, LAUNCH_TAG
-from clusters.aws import autoscaling, ec2, eks
+from clusters.aws import autoscaling, ec2, eks, launch_templates
 from clusters.aws.errors import (
     AwsAccessDenied,
     AwsError,
@@ -121,6 +121,8 @@ class _Look:
         launch = partial(
             ec2.dry_run_launch, session, launch_template=template, subnet_id=subnet_id, tags=tags
         )
+        make_template = partial(launch_templates.dry_run_create, session, name=NOBODY, tags=tags)
+        self._try("ec2:CreateLaunchTemplate", make_template)
         self._try("ec2:RunInstances", launch, proves=("ec2:CreateTags", "iam:PassRole"))
 
     def _count_regions(self) -> None:

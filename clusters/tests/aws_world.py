@@ -46,7 +46,8 @@ class World:
         }
         if not trusts_everybody:
             trust["Condition"] = {"StringEquals": {"sts:ExternalId": external_id}}
-        actions = {*trust_policy.READ_ACTIONS, *trust_policy.LAUNCH_ACTIONS, "ec2:CreateTags",
+        actions = {*trust_policy.READ_ACTIONS, *trust_policy.LAUNCH_ACTIONS,
+                   *trust_policy.TEMPLATE_ACTIONS, "ec2:CreateTags",
                    *trust_policy.TERMINATE_ACTIONS, *trust_policy.GROUP_ACTIONS, "iam:PassRole"}  # fmt: skip
         iam = self.client("iam")
         made = iam.create_role(

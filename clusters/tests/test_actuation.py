@@ -1,5 +1,6 @@
 """AWS actions carried out over the wire, with AWS in every mood."""
 
+from base64 import b64encode
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from uuid import uuid4
@@ -9,18 +10,19 @@ import time_machine
 
 from accounts import platform
 from audit.models import AuditLog
-from clusters.aws import autoscaling, ec2
+from clusters.aws import autoscaling, ec2, launch_templates
 from clusters.aws.errors import AwsThrottled, AwsTimeout
 from clusters.aws.session import RoleGrant, session_for
 from clusters.domain.capacity import LaunchResult, PoolRefusal
 from clusters.models import Action, Instance, NodeGroup, PoolState
 from clusters.services import actions, actuation, groups
+from clusters.services.launch_templates import KEPT_VERSIONS, OwnTemplates
 from clusters.tests.factories import ClusterFactory, InstanceFactory, NodeGroupFactory
 from spotopt.core.actor import Actor
 from spotopt.core.clock import utcnow
 from spotopt.core.errors import Conflict
 
-GROUP = "production-general"
+CLUSTER, GROUP = "acme-production", "production-general"
 SPOT, ON_DEMAND = "m5.large:spot", "m5.large:on_demand"
 
 
@@ -42,7 +44,7 @@ def group(session):
 @pytest.fixture
 def cluster(aws, linked, session, group, catalogue):
     """The production cluster with the rows that a scan and the agent would have written."""
-    row = ClusterFactory(account=linked, name="acme-production")
+    row = ClusterFactory(account=linked, name=CLUSTER)
     node_group = NodeGroupFactory(
         cluster=row, name=GROUP, launch_template_id=group.launch_template.id,
         launch_template_version=group.launch_template.version, subnet_ids=list(group.subnet_ids),
@@ -131,6 +133,100 @@ def test_given_a_resting_pool_when_launched_then_aws_is_not_asked_for_it(launch,
     assert _run(launch) == Action.Status.SUCCEEDED
 
     assert launch.result["lifecycle"] == "on_demand"
+
+
+@pytest.fixture
+def managed(cluster, session):
+    """Managed node groups alone: EKS writes ON_DEMAND and their names into their templates' user data."""
+    groups = autoscaling.describe_groups(session)
+    found = next(each for each in groups if "eks:nodegroup-name" in each.tags and CLUSTER in str(each.tags))
+    NodeGroup.objects.filter(cluster=cluster, name=GROUP).update(
+        launch_template_id=found.launch_template.id, launch_template_version=found.launch_template.version
+    )
+    return found
+
+
+def _machine(aws, action):
+    (found,) = (each for each in aws.alive() if each.tags.get("spotopt:action-id") == str(action.pk))
+    return found
+
+
+@pytest.mark.parametrize(("dry", "capacity_type"), [(set(), "SPOT"), ({"*:m5.large:spot"}, "ON_DEMAND")])
+def test_given_the_template_of_a_managed_group_when_launched_then_the_node_says_what_it_is_and_is_not(
+    aws, launch, managed, dry, capacity_type
+):
+    aws.server.faults.no_capacity = dry
+
+    assert _run(launch) == Action.Status.SUCCEEDED
+
+    machine = _machine(aws, launch)
+    assert machine.labels["eks.amazonaws.com/capacityType"] == capacity_type
+    assert "eks.amazonaws.com/nodegroup" not in machine.labels
+    assert "eks:nodegroup-name" not in machine.tags
+
+
+def test_given_the_role_of_our_stack_when_launched_then_it_may_make_the_template_and_its_versions(
+    aws, linked, launch
+):
+    aws.remove_roles()
+    aws.make_stack(linked.external_id)
+    session_for.cache_clear()
+
+    assert _run(launch) == Action.Status.SUCCEEDED, launch.error_message
+
+    versions = {request["launch_template"]["version"] for request in launch.asked["fleets"]}
+    assert versions == {"1", "2"}
+
+
+def test_given_an_unchanged_group_when_launched_again_then_our_template_gets_no_new_version(
+    aws, cluster, session, zone_id, launch
+):
+    _run(launch)
+    params = {"instance_type": "m5.large", "zone_id": zone_id, "capacity_type": "spot"}
+    again = _request(cluster, "launch_node", "n2", params)
+
+    assert _run(again) == Action.Status.SUCCEEDED
+
+    name = f"spotopt-{cluster.pk}"
+    (template,) = aws.client("ec2").describe_launch_templates(LaunchTemplateNames=[name])["LaunchTemplates"]
+    assert {tag["Key"]: tag["Value"] for tag in template["Tags"]}["spotopt:cluster-id"] == str(cluster.pk)
+    assert len(launch_templates.versions(session, name=name)) == 2  # spot, and on-demand to fall back on
+    assert again.asked["fleets"][0]["launch_template"] == launch.asked["fleets"][0]["launch_template"]
+
+
+def test_given_a_group_that_changes_often_when_launched_then_only_our_last_versions_stay(
+    aws, cluster, session, zone_id, managed
+):
+    admin, template = aws.client("ec2"), managed.launch_template
+    content = launch_templates.content(session, template=template)
+    for number in range(KEPT_VERSIONS + 2):
+        data = content | {"MetadataOptions": {"HttpPutResponseHopLimit": 3 + number}}
+        made = admin.create_launch_template_version(LaunchTemplateId=template.id, LaunchTemplateData=data)[
+            "LaunchTemplateVersion"
+        ]
+        NodeGroup.objects.update(launch_template_version=str(made["VersionNumber"]))
+        templates = OwnTemplates(session, cluster, NodeGroup.objects.get(cluster=cluster, name=GROUP))
+        newest = templates.version_for("spot")
+
+    kept = launch_templates.versions(session, name=f"spotopt-{cluster.pk}")
+    numbers = [int(version.template.version) for version in kept]
+    assert kept[0].template == newest
+    assert numbers == [*range(KEPT_VERSIONS + 2, 2, -1), 1]  # AWS keeps the default version
+
+
+def test_given_a_template_whose_labels_are_hidden_when_launched_then_it_fails_with_the_reason(
+    aws, cluster, launch
+):
+    user_data = b64encode(b"#!/bin/bash\nyum update -y\n").decode()
+    made = aws.client("ec2").create_launch_template(
+        LaunchTemplateName=f"opaque-{cluster.pk}", LaunchTemplateData={"UserData": user_data}
+    )["LaunchTemplate"]
+    NodeGroup.objects.filter(cluster=cluster, name=GROUP).update(launch_template_id=made["LaunchTemplateId"])
+
+    assert _run(launch) == Action.Status.FAILED
+
+    assert launch.error_code == "user_data_unreadable"
+    assert GROUP in launch.error_message
 
 
 def test_given_spot_partly_dry_and_on_demand_throttled_when_tried_again_then_aws_is_asked_the_same(

@@ -6,6 +6,7 @@ from typing import Any
 
 from moto.core.responses import ActionResult, EmptyResult
 from moto.ec2.exceptions import InvalidInstanceIdError
+from moto.ec2.models.launch_templates import LaunchTemplate, LaunchTemplateVersion
 from moto.ec2.responses import EC2Response
 
 from simulator.aws import fleets, spot_prices
@@ -101,6 +102,52 @@ class SimulatedEc2(Operation, EC2Response):
         template = self.ec2_backend.get_launch_template_by_name(request["LaunchTemplateName"])
         self._remember("CreateLaunchTemplate", token, request, template.id)
         return answer
+
+    def create_launch_template_version(self) -> ActionResult:
+        request = self._request()
+        token = request.pop("ClientToken", None)
+        remembered = self._remembered("CreateLaunchTemplateVersion", token, request)
+        if remembered:
+            version = self._named_template().get_version(remembered)
+            return ActionResult({"LaunchTemplateVersion": _version(version)})
+        answer = super().create_launch_template_version()
+        number = self._named_template().latest_version_number
+        self._remember("CreateLaunchTemplateVersion", token, request, number)
+        return answer
+
+    def describe_launch_template_versions(self) -> ActionResult:
+        answer: dict[str, Any] = super().describe_launch_template_versions().result  # type: ignore[assignment]
+        rows = answer["LaunchTemplateVersions"]
+        return ActionResult({"LaunchTemplateVersions": [row for row in rows if row["LaunchTemplateData"]]})
+
+    def delete_launch_template_versions(self) -> ActionResult:
+        """Empty the versions: moto counts them by their place, and later ones keep their numbers."""
+        template, deleted, kept = self._named_template(), [], []
+        for number in self._get_param("Versions", []):
+            version = template.get_version(number)
+            row = {"LaunchTemplateId": template.id, "VersionNumber": version.number}
+            if template.is_default(version):
+                error = {"Code": "unexpectedError", "Message": "The default version cannot be deleted."}
+                kept.append({**row, "ResponseError": error})
+            else:
+                version.data = {}
+                deleted.append(row)
+        return ActionResult(
+            {
+                "SuccessfullyDeletedLaunchTemplateVersions": deleted,
+                "UnsuccessfullyDeletedLaunchTemplateVersions": kept,
+            }
+        )
+
+    def _named_template(self) -> LaunchTemplate:
+        """The template that the request names."""
+        name = self._get_param("LaunchTemplateName")
+        found: LaunchTemplate = (
+            self.ec2_backend.get_launch_template_by_name(name)
+            if name
+            else self.ec2_backend.get_launch_template(self._get_param("LaunchTemplateId"))
+        )
+        return found
 
     def terminate_instances(self) -> ActionResult:
         machines = self._known(self._get_param("InstanceIds", []))
@@ -243,4 +290,15 @@ def _template(template: Any, caller: str) -> dict[str, Any]:
         "DefaultVersionNumber": template.default_version_number,
         "LatestVersionNumber": template.latest_version_number,
         "Tags": template.tags,
+    }
+
+
+def _version(version: LaunchTemplateVersion) -> dict[str, Any]:
+    return {
+        "LaunchTemplateId": version.template.id,
+        "LaunchTemplateName": version.template.name,
+        "VersionNumber": version.number,
+        "VersionDescription": version.description,
+        "DefaultVersion": version.template.is_default(version),
+        "LaunchTemplateData": version.data,
     }

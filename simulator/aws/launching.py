@@ -17,7 +17,7 @@ from simulator.machines import Machine
 CLUSTER_TAG = "kubernetes.io/cluster/"
 TAINT = re.compile(r"(?P<key>[^=:]+)(=(?P<value>[^:]*))?:(?P<effect>\w+)")
 JOINED_CLUSTER = re.compile(
-    r"bootstrap\.sh\s+'?\"?([\w-]+)|cluster:\s*(?:[\w-]+:.*\n\s*)*?name:\s*\"?([\w-]+)"
+    r"bootstrap\.sh(?:\s+--[\w-]+\s+(?:'[^']*'|\"[^\"]*\"|\S+))*\s+'?\"?([\w-]+)|cluster:\s*(?:[\w-]+:.*\n\s*)*?name:\s*\"?([\w-]+)"
 )
 
 Specification = dict[str, Any]
@@ -58,7 +58,13 @@ def template_version(account_id: str, region: str, specification: Specification)
         template = ec2.get_launch_template(specification["LaunchTemplateId"])
     else:
         template = ec2.get_launch_template_by_name(specification["LaunchTemplateName"])
-    return template.get_version(specification.get("Version") or "$Default")
+    version = template.get_version(specification.get("Version") or "$Default")
+    if not version.data:
+        raise ApiError(
+            "InvalidLaunchTemplateId.VersionNotFound",
+            f"Could not find launch template version {version.number} for {template.id}.",
+        )
+    return version
 
 
 def launch_of(

@@ -15,7 +15,14 @@ Context = dict[str, str | list[str]]
 ON_INSTANCES = frozenset(
     {"TerminateInstances", "StopInstances", "StartInstances", "RebootInstances", "ModifyInstanceAttribute"}
 )
-ON_TEMPLATE = frozenset({"DeleteLaunchTemplate", "CreateLaunchTemplateVersion", "ModifyLaunchTemplate"})
+ON_TEMPLATE = frozenset(
+    {
+        "DeleteLaunchTemplate",
+        "DeleteLaunchTemplateVersions",
+        "CreateLaunchTemplateVersion",
+        "ModifyLaunchTemplate",
+    }
+)
 LAUNCHES = frozenset({"RunInstances", "CreateFleet"})
 EC2_RESOURCES = {
     "i": "instance",

@@ -223,10 +223,11 @@ class Provisioner:
         return made
 
     def _user_data(self, cluster: Facts, facts: Facts) -> str:
-        labels = dict(facts["labels"])
+        """EKS labels the nodes of managed groups; this customer labels those of other groups alike."""
+        capacity_type = "SPOT" if facts["lifecycle"] == "spot" else "ON_DEMAND"
+        labels = {**facts["labels"], "eks.amazonaws.com/capacityType": capacity_type}
         if facts["kind"] == "managed":
             labels["eks.amazonaws.com/nodegroup"] = facts["name"]
-            labels["eks.amazonaws.com/capacityType"] = "SPOT" if facts["lifecycle"] == "spot" else "ON_DEMAND"
         taints = [f"{taint['key']}={taint.get('value', '')}:{taint['effect']}" for taint in facts["taints"]]
         registered = {
             "node-labels": ",".join(f"{key}={value}" for key, value in labels.items()),

@@ -112,12 +112,11 @@ def _join(cluster: Cluster, machine: Machine) -> Body:
 
 
 def _labels(machine: Machine, arch: str) -> dict[str, str]:
-    capacity_type = "SPOT" if machine.lifecycle == "spot" else "ON_DEMAND"
+    """What the kubelet and the cloud controller set, and what the machine's user data adds."""
     return {
         "beta.kubernetes.io/arch": arch,
         "beta.kubernetes.io/instance-type": machine.instance_type,
         "beta.kubernetes.io/os": "linux",
-        "eks.amazonaws.com/capacityType": capacity_type,
         "failure-domain.beta.kubernetes.io/region": machine.region,
         "failure-domain.beta.kubernetes.io/zone": machine.zone,
         "k8s.io/cloud-provider-aws": "f" * 32,

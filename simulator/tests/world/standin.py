@@ -39,6 +39,10 @@ class HandClock:
         return max(0.0, simulated.total_seconds())
 
 
+def capacity_label(lifecycle: str) -> dict[str, str]:
+    return {"eks.amazonaws.com/capacityType": "SPOT" if lifecycle == "spot" else "ON_DEMAND"}
+
+
 def machine(number: int, *, cluster: str = "test", at: datetime = START, **more: Any) -> Machine:
     fields: dict[str, Any] = {
         "instance_id": f"i-{number:017x}",
@@ -82,7 +86,7 @@ def launch_fleet(
                         zone=zone,
                         instance_type=group.instance_type,
                         group=group.name,
-                        labels=group.labels,
+                        labels=group.labels | capacity_label(group.lifecycle),
                         lifecycle=group.lifecycle,
                         launched_by="fleet:starting",
                         state="running",

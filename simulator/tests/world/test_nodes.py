@@ -44,7 +44,7 @@ def test_given_a_launched_machine_when_it_boots_then_it_joins_not_ready_and_turn
     assert "taints" not in ready["spec"]
     assert 25 <= boot_seconds <= 70
     labels = ready["metadata"]["labels"]
-    assert labels["eks.amazonaws.com/capacityType"] == "SPOT"
+    assert "eks.amazonaws.com/capacityType" not in labels  # only user data says it
     assert labels["topology.k8s.aws/zone-id"] == "use1-az1"
     assert labels["team"] == "blue"
     assert ready["spec"]["providerID"] == f"aws:///us-east-1a/{launched.instance_id}"

@@ -10,7 +10,7 @@ from simulator.kube.eligibility import blocking_taint, is_cordoned, selects_node
 from simulator.kube.nodeview import HOST, ZONE
 from simulator.kube.podindex import requests_of
 from simulator.kube.quantities import cpu_millis, memory_bytes
-from simulator.tests.world.standin import START, empty_cluster, machine, pod
+from simulator.tests.world.standin import START, capacity_label, empty_cluster, machine, pod
 
 ZONES = ("us-east-1a", "us-east-1b", "us-east-1c")
 TYPES = ("m5.large", "m5.xlarge", "c5.large")
@@ -206,7 +206,9 @@ def test_given_a_soft_taint_when_another_node_is_free_then_the_tainted_one_is_av
 def test_given_an_affinity_to_a_capacity_type_when_placed_then_only_such_nodes_serve(
     capacity_type, lifecycle
 ):
-    cluster = empty_cluster(machine(1, lifecycle="spot"), machine(2, lifecycle="on-demand"))
+    kinds = ("spot", "on-demand")
+    machines = (machine(at, lifecycle=kind, labels=capacity_label(kind)) for at, kind in enumerate(kinds, 1))
+    cluster = empty_cluster(*machines)
     expression = {"key": "eks.amazonaws.com/capacityType", "operator": "In", "values": [capacity_type]}
     terms = {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}
     affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
