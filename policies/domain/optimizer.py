@@ -226,9 +226,9 @@ class _Search:
                 yield draft
                 purchases = max(purchases, len(target.purchases))
                 if large and not draft.migration.kept and self._worth_it(draft):
-                    return
-        if purchases >= _WORTH_SOLVING and not large:
-            for spare_pods in _SPARE_PODS:
+                    break
+        if purchases >= _WORTH_SOLVING:
+            for spare_pods in _SPARE_PODS[-1:] if large else _SPARE_PODS:
                 yield self._topped_up(finder, finder.solve(spare_pods), 0.0, buys=True)
 
     def _drafts_with_few_moves(self, movable: Sequence[int], *, large: bool) -> Iterator[Draft]:
