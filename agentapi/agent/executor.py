@@ -101,7 +101,9 @@ class Executor:
         logger.warning("Refused command %s (%s): %s", command.action_id, command.action_type, sentence)
         facts = {"action_id": command.action_id, "action_type": command.action_type, "code": code}
         self._tell("command_refused", "critical", {**facts, "cluster_id": command.cluster_id})
-        if code != "replayed":  # the first one reports for both
+        if code == "replayed":  # the first one reports for both
+            self._journal.replayed.add(command.action_id)
+        else:
             self._finish(command, self._failure(Failed(*refusal), 0))
         return False
 

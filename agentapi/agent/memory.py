@@ -93,6 +93,8 @@ class Journal:
         """Finished, and not yet acknowledged by the product."""
         self.nonces: dict[str, float] = {}
         """Nonce → when its command expires, by the shared clock."""
+        self.replayed: set[str] = set()
+        """Came again after this process, or one before it, was done with them."""
         self._written: dict[str, dict[str, Any]] = {}
         """What is taken, as it is written."""
 
@@ -136,7 +138,7 @@ class Journal:
     @property
     def known_actions(self) -> tuple[str, ...]:
         """Return the actions that the product need not deliver again."""
-        return tuple(sorted(self.taken.keys() | self.finished.keys()))
+        return tuple(sorted(self.taken.keys() | self.finished.keys() | self.replayed))
 
     def save(self) -> None:
         """Write everything."""

@@ -6,6 +6,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import Q
 
 from agentapi import protocol
 from agentapi.models import AgentAction
@@ -17,7 +18,7 @@ from spotopt.core.clock import utcnow
 from spotopt.core.errors import Gone, InvalidInput, NotFound
 
 REDELIVER_AFTER = timedelta(seconds=60)
-"""A command that the agent does not know of after this long never reached it."""
+"""A command that the agent does not know of after this long never reached it; urgent ones wait not at all."""
 
 
 def claim(*, cluster_id: UUID, request: protocol.Claim) -> tuple[protocol.Command, ...]:
@@ -83,10 +84,10 @@ def _lost(cluster_id: UUID, request: protocol.Claim) -> list[protocol.Command]:
     picked_up = (
         AgentAction.objects.select_related("action")
         .filter(
+            Q(picked_up_at__lte=utcnow() - REDELIVER_AFTER) | Q(action__is_voluntary=False),
             cluster_id=cluster_id,
             status=AgentAction.Status.PICKED_UP,
             picked_up_by=request.agent_id,
-            picked_up_at__lte=utcnow() - REDELIVER_AFTER,
             expires_at__gt=utcnow(),
             action__status=Action.Status.RUNNING,
         )

@@ -123,6 +123,17 @@ def test_given_a_lost_answer_when_the_agent_claims_a_minute_later_then_the_same_
         assert claim(cluster) == (lost,)
 
 
+def test_given_a_lost_answer_in_a_two_minute_notice_when_the_agent_claims_again_then_it_comes_at_once(
+    cluster, agent, make_action
+):
+    make_action(1, is_voluntary=False)
+    make_action(2)
+    urgent, polite = claim(cluster)
+
+    assert claim(cluster, known_actions=(urgent.action_id, polite.action_id)) == ()
+    assert claim(cluster) == (urgent,)
+
+
 def test_given_a_result_when_reported_twice_then_the_action_is_closed_once(cluster, agent, make_action):
     action = make_action(1)
     claim(cluster)
