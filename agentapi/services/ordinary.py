@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
-from django.db import DatabaseError, connection
+from django.db import Error, connection
 
 from agentapi import protocol
 from agentapi.services.keys import SERVED_ORGANIZATIONS
@@ -163,14 +163,17 @@ class Together(Generic[_Q, _A]):
     async def _work(self) -> None:
         while self._waiting:
             batch, self._waiting = self._waiting[:MOST_AT_ONCE], self._waiting[MOST_AT_ONCE:]
+            answers: Sequence[_A | None] = [None] * len(batch)
             try:
                 answers = await in_database(self._answer_all, [question for question, _ in batch])
-            except DatabaseError:
+            except Error:
                 logger.warning("The database cannot answer agents together; each is answered by itself.")
-                answers = [None] * len(batch)
-            for (_, future), answer in zip(batch, answers, strict=True):
-                if not future.done():
-                    future.set_result(answer)
+            except Exception:
+                logger.exception("Agents cannot be answered together; each is answered by itself.")
+            finally:
+                for (_, future), answer in zip(batch, answers, strict=True):
+                    if not future.done():
+                        future.set_result(answer)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from uuid import UUID
 from weakref import WeakKeyDictionary
 
 from asgiref.sync import sync_to_async
-from django.db import DatabaseError, close_old_connections
+from django.db import Error, close_old_connections
 
 from agentapi.services import keys
 from clusters.models import Action
@@ -90,8 +90,11 @@ class WaitingRoom:
                 ready = await in_database(_with_work, list(self._by_cluster))
                 due = beat % BEATS_PER_KEY_CHECK == 0
                 stopped = await in_database(keys.stopped_keys, list(self._by_key)) if due else set()
-            except DatabaseError:
+            except Error:
                 logger.warning("Database unreachable; waiting agents keep waiting.")
+                continue
+            except Exception:
+                logger.exception("Nobody can be woken; waiting agents keep waiting.")
                 continue
             for key_id in stopped:
                 _wake(self._by_key.get(key_id, ()), Woken.BY_REVOCATION)

@@ -1,15 +1,17 @@
 import gzip
 import json
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, InterfaceError, connection
 from django.test.utils import CaptureQueriesContext
 
 from agentapi import protocol, road
 from agentapi.models import AgentInstance, APIKey
-from agentapi.services import delivery, ordinary
+from agentapi.services import delivery, ordinary, waiting
 from agentapi.services.ordinary import Ask, Sign, find_idle, take_signs
+from agentapi.services.waiting import Woken
 from agentapi.tests.conftest import AGENT_ID
 from clusters.models import AgentConfig, Cluster
 from spotopt.core.clock import utcnow
@@ -157,8 +159,18 @@ async def _post(served, cluster_id, what, document, token):
     return (sent[0]["status"], json.loads(sent[1]["body"])) if sent else body
 
 
-async def _never(*_):
-    raise DatabaseError("away")
+def _failing(error):
+    async def fail(*_):
+        raise error
+
+    return fail
+
+
+FAILURES = {
+    "database": DatabaseError("away"),
+    "connection": InterfaceError("closed"),
+    "defect": KeyError("x"),
+}
 
 
 @pytest.mark.asyncio
@@ -177,18 +189,34 @@ async def test_given_an_ordinary_heartbeat_when_sent_then_the_short_road_answers
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("fault", ["token", "document", "database", "not ordinary"])
+@pytest.mark.parametrize("fault", ["token", "document", "not ordinary", *FAILURES])
 async def test_given_anything_else_when_sent_then_it_goes_on_as_it_came(short_road, monkeypatch, fault):
     served, passed_on = short_road
     monkeypatch.setattr(ordinary, "take_signs", lambda signs: [None] * len(signs))
-    if fault == "database":
-        monkeypatch.setattr(ordinary, "in_database", _never)
+    if fault in FAILURES:
+        monkeypatch.setattr(ordinary, "in_database", _failing(FAILURES[fault]))
     document = {"agent_id": 7} if fault == "document" else {"agent_id": AGENT_ID}
     token = "jwt" if fault == "token" else "so_x"
 
     body = await _post(served, "0" * 8 + "-0000-0000-0000-" + "0" * 12, "heartbeat", document, token)
 
     assert passed_on == [body]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("failure", FAILURES)
+async def test_given_a_beat_that_fails_when_work_comes_then_the_next_wakes_who_waits(failure, monkeypatch):
+    cluster_id, failures = uuid4(), [FAILURES[failure]]
+
+    async def in_database(*_):
+        if failures:
+            raise failures.pop()
+        return {cluster_id}
+
+    monkeypatch.setattr(waiting, "in_database", in_database)
+
+    assert await waiting.WaitingRoom().wait(cluster_id, uuid4(), 20) is Woken.BY_WORK
+    assert failures == []
 
 
 def test_given_more_heartbeats_than_a_minute_may_hold_when_counted_then_the_rest_take_the_long_road():
