@@ -67,6 +67,8 @@ LAUNCHED = ("fleet", "instance", "volume", "network-interface", "spot-instances-
 TERMINATE_ACTIONS = ("ec2:TerminateInstances",)
 GROUP_ACTIONS = (
     "autoscaling:DetachInstances",
+    "autoscaling:ResumeProcesses",
+    "autoscaling:SuspendProcesses",
     "autoscaling:TerminateInstanceInAutoScalingGroup",
     "autoscaling:UpdateAutoScalingGroup",
 )

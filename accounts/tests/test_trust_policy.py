@@ -65,6 +65,8 @@ def test_given_full_access_when_rendered_then_every_write_is_conditional_and_no_
 
     assert {action for statement in writes for action in statement["Action"]} == {
         "autoscaling:DetachInstances",
+        "autoscaling:ResumeProcesses",
+        "autoscaling:SuspendProcesses",
         "autoscaling:TerminateInstanceInAutoScalingGroup",
         "autoscaling:UpdateAutoScalingGroup",
         "ec2:CreateFleet",

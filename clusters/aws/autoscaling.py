@@ -54,6 +54,18 @@ def detach(*, session: RegionSession, group_name: str, instance_id: str) -> None
         )
 
 
+def suspend(*, session: RegionSession, group_name: str, process: str) -> None:
+    """Keep a group from doing one of the things that it does by itself; raise ResourceMissing without it."""
+    with translated(action="autoscaling:SuspendProcesses", region=session.region):
+        session.autoscaling.suspend_processes(AutoScalingGroupName=group_name, ScalingProcesses=[process])
+
+
+def resume(*, session: RegionSession, group_name: str, process: str) -> None:
+    """Let a group do it again; raise ResourceMissing for an unknown group."""
+    with translated(action="autoscaling:ResumeProcesses", region=session.region):
+        session.autoscaling.resume_processes(AutoScalingGroupName=group_name, ScalingProcesses=[process])
+
+
 def set_sizes(
     *,
     session: RegionSession,

@@ -40,6 +40,8 @@ NEEDED: dict[str, Purpose] = {
     "autoscaling:TerminateInstanceInAutoScalingGroup": Purpose.TERMINATE,
     "autoscaling:UpdateAutoScalingGroup": Purpose.RESIZE,
     "autoscaling:DetachInstances": Purpose.RESIZE,
+    "autoscaling:SuspendProcesses": Purpose.RESIZE,
+    "autoscaling:ResumeProcesses": Purpose.RESIZE,
 }
 """Every action that the role's policy must allow, in the order in which it is shown."""
 

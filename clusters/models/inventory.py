@@ -96,6 +96,8 @@ class NodeGroup(Record, TenantModel):
     """Minimum before Spotopt lowered it; null when it never did, or when a person had it restored."""
     keeps_minimum = models.BooleanField(default=False)
     """Set when a person had the minimum restored: plans never lower it again."""
+    stilled_at = models.DateTimeField(null=True, blank=True)
+    """When Spotopt last kept the group from evening out its zones; null when it does not."""
     spot_enabled = models.BooleanField(default=False)
     labels = models.JSONField(default=dict, blank=True)
     taints = models.JSONField(default=list, blank=True)

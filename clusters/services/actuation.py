@@ -30,7 +30,7 @@ from clusters.domain.capacity import (
 )
 from clusters.domain.user_data import UserDataUnreadable
 from clusters.models import Action, Instance, NodeGroup
-from clusters.services import actions, nodes
+from clusters.services import actions, nodes, stillness
 from clusters.services.launch_templates import OwnTemplates
 from spotopt.core.actor import Actor
 from spotopt.core.clock import utcnow
@@ -299,6 +299,7 @@ def _leave_group(action: Action, session: RegionSession, group: ScalingGroup, in
             raise GuardrailViolated(reason, code="group_minimum")
         nodes.record_lowered_minimum(cluster=action.cluster, group_name=group.name, minimum=group.min_size)
         autoscaling.set_sizes(session=session, group_name=group.name, minimum=group.desired - 1)
+    stillness.hold_still(cluster=action.cluster, session=session, group=group)
     autoscaling.terminate_in_group(session=session, instance_id=instance_id, decrement=True)
 
 
@@ -325,6 +326,7 @@ def _detach(action: Action, session: RegionSession) -> Outcome:
         note = f"{name} is at its minimum of {group.min_size} and replaces the node itself."
         return Outcome(is_success=True, result={"detached": False, "note": note})
     actions.require_allowed(action)
+    stillness.hold_still(cluster=action.cluster, session=session, group=group)
     autoscaling.detach(session=session, group_name=name, instance_id=instance_id)
     nodes.record_detached(cluster=action.cluster, group_name=name)
     return Outcome(is_success=True, result={"detached": True})

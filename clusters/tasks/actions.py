@@ -7,8 +7,8 @@ from uuid import UUID
 from celery import current_task, shared_task
 
 from accounts.models import Organization
-from clusters.models import Action, Instance
-from clusters.services import actions, actuation, ledger, sampling, sweeping
+from clusters.models import Action, Instance, NodeGroup
+from clusters.services import actions, actuation, ledger, sampling, stillness, sweeping
 from spotopt.core.queue import enqueue
 from spotopt.core.tasks import PlatformTask, TenantTask, TickTask
 
@@ -62,6 +62,19 @@ def sweep_strays() -> int:
 def report_strays(*, organization_id: str) -> int:
     """Report the organization's machines that no record knows."""
     return sweeping.report_strays()
+
+
+@shared_task(base=PlatformTask, name="clusters.release_groups")
+def release_groups() -> int:
+    """Find the organizations with groups that are kept from evening out their zones."""
+    held = NodeGroup.unscoped.filter(stilled_at__isnull=False)
+    return _for_each(held.values_list("organization_id", flat=True), "clusters.release_organization_groups")
+
+
+@shared_task(base=TenantTask, name="clusters.release_organization_groups")
+def release_organization_groups(*, organization_id: str) -> int:
+    """Let the organization's groups even out their zones again where the work is over."""
+    return stillness.release_groups()
 
 
 @shared_task(base=PlatformTask, name="clusters.book_savings")

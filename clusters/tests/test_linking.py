@@ -74,6 +74,8 @@ def test_given_our_stack_when_verified_then_the_account_is_claimed_and_its_scan_
     assert list(granted) == list(NEEDED)
     assert {action for action, is_granted in granted.items() if is_granted is None} == {
         "autoscaling:DetachInstances",
+        "autoscaling:ResumeProcesses",
+        "autoscaling:SuspendProcesses",
         "autoscaling:TerminateInstanceInAutoScalingGroup",
         "autoscaling:UpdateAutoScalingGroup",
     }

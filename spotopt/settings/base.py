@@ -262,6 +262,7 @@ CELERY_BEAT_SCHEDULE = {
     "listen for interruptions": tick("clusters.read_interruption_queues", seconds=5),
     "follow interruptions": tick("clusters.follow_interruptions", seconds=5),
     "look for machines that no record knows": tick("clusters.sweep_strays", seconds=300),
+    "let groups even out their zones again": tick("clusters.release_groups", seconds=60),
     "book savings": tick("clusters.book_savings", seconds=60),
     "sample clusters": tick("clusters.sample_clusters", seconds=300),
     "refresh spot prices": tick("clusters.refresh_spot_prices", seconds=300),
