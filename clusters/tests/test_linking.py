@@ -78,6 +78,8 @@ def test_given_our_stack_when_verified_then_the_account_is_claimed_and_its_scan_
         "autoscaling:SuspendProcesses",
         "autoscaling:TerminateInstanceInAutoScalingGroup",
         "autoscaling:UpdateAutoScalingGroup",
+        "ec2:CreateLaunchTemplateVersion",
+        "ec2:DeleteLaunchTemplateVersions",
     }
     assert False not in granted.values()
 
