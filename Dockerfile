@@ -15,6 +15,6 @@ RUN pip install --no-cache-dir -r requirements.txt
 COPY --chown=spotopt . .
 COPY --from=assets --chown=spotopt /app/staticfiles staticfiles
 USER spotopt
-ENV DJANGO_SETTINGS_MODULE=spotopt.settings.prod PYTHONUNBUFFERED=1
+ENV DJANGO_SETTINGS_MODULE=spotopt.settings.prod PYTHONUNBUFFERED=1 OPENBLAS_NUM_THREADS=1
 EXPOSE 8000
 CMD ["uvicorn", "spotopt.asgi:application", "--host", "0.0.0.0", "--port", "8000", "--no-access-log"]

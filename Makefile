@@ -4,6 +4,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# The solver multiplies small matrices: threads for them cost more than they give.
+export OPENBLAS_NUM_THREADS := 1
 PRODUCT := spotopt audit accounts clusters mlregistry policies hibernation agentapi simulator
 # Compiled once at installation, because several processes import them at the same moment.
 IMPORTED_AT_START := amqp anyio asgiref boto3 botocore celery channels channels_redis cryptography django \
