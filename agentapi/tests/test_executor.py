@@ -30,6 +30,25 @@ async def test_given_a_signed_command_when_accepted_then_it_is_done_shown_and_th
         assert it.journal.known_actions == ()
 
 
+async def test_given_a_reaction_when_the_node_is_closed_then_the_word_waits_for_no_snapshot(tmp_path):
+    async with bench(tmp_path) as it:
+        result = await it.carry_out(it.command(is_voluntary=False))
+
+        assert result.status == "completed"
+        assert it.shown == []
+
+
+async def test_z10_given_one_command_twice_in_an_answer_when_accepted_then_it_is_taken_on_once(tmp_path):
+    async with bench(tmp_path) as it:
+        command = it.command()
+
+        it.executor.accept(command, command)
+
+        assert it.executor.running_actions == (command.action_id,)
+        assert [facts["code"] for _, _, facts in it.told] == ["replayed"]
+        await it.executor.stop()
+
+
 @pytest.mark.parametrize(
     ("change", "code"),
     [
