@@ -55,7 +55,7 @@ class Saboteur:
         campaign = Campaign(stage, self._provocations.get(name))
         before = len(self._seen(campaign, counter))
         stage.wire.rates = RATES.get(name, Rates())
-        stage.world.order("faults", {"pdb_enforcement": name != "pdb"})
+        stage.world.order("faults", {"pdb_enforcement": name != "pdb", "aws": {"fail_after": {}}})
         campaign.begin(clusters, rounds=-(-self._runs // len(clusters)), at_once=len(clusters))
         seen = self._watch(campaign, counter, before)
         stage.wire.rates = Rates()
