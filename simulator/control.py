@@ -134,7 +134,11 @@ class Control:
         return {
             "launches": [_machine(each) for each in launched],
             "duplicates": _duplicates(launched),
-            "orphans": [_machine(each) for each in launched if self._is_orphan(each)],
+            "orphans": [
+                _machine(each) | {"was_used": self._was_used(each)}
+                for each in launched
+                if self._is_orphan(each)
+            ],
         }
 
     def _is_orphan(self, machine: Machine) -> bool:
@@ -153,6 +157,11 @@ class Control:
         )
         pods = found.cluster.index.pods_on(machine.private_dns)
         return all(_is_daemon(pod) for pod in pods) and now >= idle_since + PATIENCE
+
+    def _was_used(self, machine: Machine) -> bool:
+        """Whether pods ran there before: a cluster that shrank emptied the node, nobody forgot it."""
+        found = self._world.clusters.get(machine.cluster or "")
+        return found is not None and machine.private_dns in found.cluster.emptied_at
 
     def _faults(self) -> Any:
         kube = self._world.kube_faults

@@ -118,7 +118,7 @@ def test_given_losses_when_judged_then_those_of_the_owner_and_of_budgets_are_tol
 
 
 def test_given_what_the_simulator_the_agents_and_the_runs_did_when_judged_then_each_has_its_counter(stage):
-    stage.world = World(duplicates=[{}], orphans=[{}])
+    stage.world = World(duplicates=[{}], orphans=[{"was_used": False}, {"was_used": True}])
     stage.wire.witness.obeyed_forgeries.add("a1")
     stage.wire.witness.run_twice["a2"] = ("one", "another")
     tally = Tally(ended=Counter({"hang": 1, "failed": 1}), left_cordoned={"node-1"})
