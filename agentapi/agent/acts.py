@@ -102,7 +102,7 @@ class Acts:
     async def _drain(self, command: protocol.Command) -> Facts:
         payload, target = command.payload, await self._target_to_close(command)
         exclusions, is_needed = self._exclusions(), self._need.justifies(command)
-        deadline = instant(payload, "deadline")
+        deadline = instant(payload, "deadline") if is_needed else None
         seconds = _whole(payload, "timeout_seconds", _DRAIN_SECONDS)
         latest = command.expires_at.timestamp() - _MARGIN_SECONDS
         has_grace = payload.get("grace_period_seconds") is not None
@@ -112,7 +112,7 @@ class Acts:
             deadline=deadline if deadline is not None else min(self._clock.seconds() + seconds, latest),
             grace_seconds=_whole(payload, "grace_period_seconds", 0) if has_grace else None,
             allow_local_data_loss=payload.get("delete_local_data") is True,
-            is_rescue=deadline is not None and is_needed,
+            is_rescue=deadline is not None,
             surges=payload.get("surge") is True,
             kept_namespaces=frozenset() if is_needed else exclusions.namespaces,
             own_namespace=exclusions.own_namespace,
