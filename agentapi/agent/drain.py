@@ -165,10 +165,7 @@ class Drainer:
         """Evict the pod, asking until it is granted; one that would rather stay, as late as it can."""
         if is_leaving(pod):
             return
-        if self._is_own(pod):
-            await self._clock.sleep(max(0.0, self._left - _FAREWELL_SECONDS))
-        elif self._objection(pod) is not None:
-            await self._clock.sleep(max(0.0, self._left - grace_of(pod) - _MARGIN_SECONDS))
+        await self._clock.sleep(self._patience(pod))
         pause = _FIRST_PAUSE / 2
         while True:
             async with self._slots:
@@ -177,8 +174,13 @@ class Drainer:
             await self._clock.sleep(spread(pause))
             pause = min(pause * 2, _LONGEST_RESCUE_PAUSE)
 
-    def _is_own(self, pod: Body) -> bool:
-        return bool(pod["metadata"]["namespace"] == self._order.own_namespace)
+    def _patience(self, pod: Body) -> float:
+        """Return for how many seconds the pod may stay: none, unless it would rather, or is the agent's."""
+        if pod["metadata"]["namespace"] == self._order.own_namespace:
+            return max(0.0, self._left - _FAREWELL_SECONDS)
+        if self._objection(pod) is not None:
+            return max(0.0, self._left - grace_of(pod) - _MARGIN_SECONDS)
+        return 0.0
 
     async def _granted(self, pod: Body) -> bool:
         grace = max(1, min(grace_of(pod), int(self._left - 1)))

@@ -3,7 +3,8 @@ from datetime import timedelta
 
 import pytest
 
-from agentapi.agent.nodes import Failed
+from agentapi.agent.drain import Drainer, DrainOrder
+from agentapi.agent.nodes import Failed, Target
 from agentapi.tests.test_drain import add_node, connected, drain, target_of
 from agentapi.tests.test_executor import STUCK
 from agentapi.tests.workbench import bench
@@ -64,27 +65,33 @@ async def test_given_pods_that_would_rather_stay_when_aws_takes_the_node_then_th
         assert 10 < asked["bare"] < 25
 
 
-async def test_given_the_agents_own_pod_when_aws_takes_its_node_then_it_goes_last(tmp_path):
+async def test_given_the_agents_own_pod_when_aws_takes_its_node_then_it_goes_last():
     """Every rescue of the cluster ends with it."""
-    own = Workload("Deployment", "spot-optimizer", "spotopt-agent", 1, 100, 128, grace_seconds=30)
-    bare = Workload("Pod", "default", "bare", 1, 100, 128, grace_seconds=10)
-    with fast_world(own, bare, deployment("web", 2), nodes=1) as world:
-        add_node(world)
-        target = target_of(world, world.busiest())
-        asked = []
 
-        async with connected(world, tmp_path) as kube:
-            create = kube.create
+    class Clock:
+        def seconds(self):
+            return 1000.0
 
-            async def note(path, body):
-                asked.append(body["metadata"]["name"].rsplit("-", 2)[0])
-                return await create(path, body)
+    def pod(namespace, **annotations):
+        owner = {"controller": True, "kind": "ReplicaSet", "name": "r"}
+        metadata = {
+            "name": "p",
+            "namespace": namespace,
+            "ownerReferences": [owner],
+            "annotations": annotations,
+        }
+        return {"metadata": metadata, "spec": {"terminationGracePeriodSeconds": 30}}
 
-            kube.create = note
-            await drain(world, kube, target, seconds=60, is_rescue=True, own_namespace="spot-optimizer")
+    order = DrainOrder(
+        Target("n", "i-0123456789abcdef0"), "a", deadline=1120.0, is_rescue=True,
+        kept_namespaces=frozenset(), own_namespace="agents",
+    )  # fmt: skip
+    drainer = Drainer(None, None, Clock(), order, lambda: True)
+    protected = pod("default", **{"karpenter.sh/do-not-disrupt": "true"})
 
-        assert len(asked) == 4
-        assert asked[-1] == "spotopt-agent"
+    waits = [drainer._patience(each) for each in (pod("kube-system"), protected, pod("agents"))]
+
+    assert waits == [0, 85, 110]
 
 
 async def test_given_a_budget_that_never_allows_when_aws_takes_the_node_then_it_says_what_stayed(tmp_path):
