@@ -21,13 +21,16 @@ def recheck_wave(
     launched_node_ids: Mapping[str, str],
     rules: Rules,
     now: datetime,
+    begun: frozenset[str] = frozenset(),
 ) -> tuple[Refusal, ...]:
     """Return one refusal for each removal of the wave that must not go, judged on fresh state.
+
+    Nodes in ``begun`` are being emptied already: they are not judged, but their pods find a place first.
 
     ``launched_node_ids`` maps a launch's id to the node it became; launches of other waves may be
     among them. A node that is cordoned already may go: a resumed wave finds its own cordons.
     """
-    return tuple(_Recheck(snapshot, wave, rules, now).run(launched_node_ids))
+    return tuple(_Recheck(snapshot, wave, rules, now).run(launched_node_ids, begun))
 
 
 class _Recheck:
@@ -39,17 +42,19 @@ class _Recheck:
         self._pods = pods_by_node(snapshot)
         self._unhealthy = unhealthy_groups(snapshot.nodes)
 
-    def run(self, launched: Mapping[str, str]) -> list[Refusal]:
+    def run(self, launched: Mapping[str, str], begun: frozenset[str]) -> list[Refusal]:
         """Judge the removals one after the other, each as if those before it had gone."""
         board = self._board()
-        stop = self._reason_to_stop(board, launched)
-        if stop:
-            return [_refuse(removal, *stop) for removal in self._wave.removals]
+        waiting = [removal for removal in self._wave.removals if removal.node_id not in begun]
         column = {place.id: index for index, place in enumerate(board.places)}
+        leaving = [index for node_id, index in column.items() if node_id in begun]
+        stop = self._reason_to_stop(board, launched) or self._room_for(board, leaving)
+        if stop:
+            return [_refuse(removal, *stop) for removal in waiting]
         ready = sum(node.ready for node in self._snapshot.nodes)
         refusals: list[Refusal] = []
-        gone = 0
-        for removal in self._wave.removals:
+        gone = len(leaving)
+        for removal in waiting:
             reason = self._reason(removal, ready_left=ready - gone - 1, gone=gone)
             if reason is None:
                 _, stuck = board.empty(column[removal.node_id])
@@ -70,6 +75,11 @@ class _Recheck:
         if waiting:
             return Code.PODS_PENDING, f"Pods of {waiting} wait for room; nothing is drained meanwhile."
         return None
+
+    def _room_for(self, board: Board, leaving: Sequence[int]) -> tuple[Code, str] | None:
+        """Empty the places that are on their way out; return what keeps the first in its place."""
+        is_stuck = any(board.empty(place)[1] >= 0 for place in leaving)
+        return board.obstacle if is_stuck else None
 
     def _crowded_out(self, board: Board) -> str:
         """Place pending pods; return a workload that only lacks room for one, or an empty text.

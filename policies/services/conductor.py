@@ -129,7 +129,8 @@ class Conductor:
         }
         if not waiting:
             return
-        rest = Wave(wave.launches, tuple(r for r in wave.removals if r.node_id in waiting))
+        unfinished = {s.target for s in self._run.open_steps(number, Kind.TERMINATE)}
+        rest = Wave(wave.launches, tuple(r for r in wave.removals if r.node_id in unfinished))
         policy = default_policy_for(self._run.cluster)
         refusals = recheck_wave(
             snapshot=cluster_snapshot(self._run.cluster.pk),
@@ -137,6 +138,7 @@ class Conductor:
             launched_node_ids=self._run.node_names(number),
             rules=resolve(policy.config, policy.template),
             now=self._run.now,
+            begun=frozenset(unfinished - waiting.keys()),
         )
         self._held = {refusal.subject for refusal in refusals}
         for refusal in refusals:

@@ -153,3 +153,22 @@ def test_given_pods_that_no_node_of_the_cluster_could_hold_when_rechecked_then_t
     giant = workload("giant", 1, 500_000)
 
     assert refused(replace(CLUSTER, workloads=(WEB, giant), pending={"giant": 1})) == {}
+
+
+@pytest.mark.parametrize(("room_elsewhere", "codes"), [(1, {"n-1": "no_room_elsewhere"}), (2, {})])
+def test_given_a_node_that_is_being_drained_when_the_rest_is_rechecked_then_its_pods_get_their_room_first(
+    room_elsewhere: int, codes: dict[str, str]
+) -> None:
+    nodes = [node(f"n-{i}", zone=ZONES[0]) for i in range(10)]
+    room = nodes[0].allocatable.cpu_millis - nodes[0].daemon_overhead.cpu_millis
+    web, full = workload("web", 2, room - 100), workload("full", 8 - room_elsewhere, room - 50)
+    places = {("web", "n-0"): 1, ("web", "n-1"): 1}
+    places |= {("full", f"n-{i}"): 1 for i in range(2, 10 - room_elsewhere)}
+    seen = snapshot([replace(nodes[0], cordoned=True), *nodes[1:]], [web, full], places)
+
+    answer = recheck_wave(
+        snapshot=seen, wave=Wave((), (removal(nodes[0]), removal(nodes[1]))), launched_node_ids={},
+        rules=rules(max_disrupted_percent=20), now=NOW, begun=frozenset({"n-0"}),
+    )  # fmt: skip
+
+    assert {refusal.subject: refusal.code for refusal in answer} == codes
