@@ -11,6 +11,7 @@ from clusters.selectors.guard import ALIVE, cluster_facts
 from clusters.services.actions import request_action
 from policies.domain.plan import Wave
 from policies.models import Plan
+from policies.services.run import displaced_pods
 from spotopt.core.actor import Actor
 from spotopt.core.errors import GuardrailViolated
 
@@ -87,7 +88,7 @@ class Cleanup:
 
     def _without_work(self) -> Iterator[Instance]:
         """Yield the launched instances that carry no pod although every pod has a place."""
-        if self._plan.cluster.pending_pods > self._plan.document.get("pending_before", 0):
+        if displaced_pods(self._plan):
             return
         yield from (row for row in self._launched() if not self._has_work(row))
 

@@ -17,7 +17,7 @@ from policies.selectors.snapshot import cluster_snapshot
 from policies.services.cleanup import Cleanup
 from policies.services.following import Follower
 from policies.services.policies import default_policy_for, surges_single_replicas
-from policies.services.run import FINAL, Kind, PlanRun, Status
+from policies.services.run import FINAL, Kind, PlanRun, Status, waiting_pods
 from spotopt.core.errors import GuardrailViolated
 
 _ACTION_KIND = {
@@ -64,7 +64,7 @@ class Conductor:
             return
         with run.turn():
             run.plan.status, run.plan.started_at = Plan.Status.RUNNING, run.now
-            run.plan.document["pending_before"] = run.cluster.pending_pods
+            run.plan.document["waiting_before"] = waiting_pods(run.cluster.pk)
             run.plan.save(update_fields=["status", "started_at", "document", "updated_at"])
             run.announce()
 

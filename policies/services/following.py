@@ -4,7 +4,7 @@ from clusters.models import Action, Instance
 from policies.domain.progress import READY_TIMEOUT, SAVINGS_SHORT, SETTLE_TIMEOUT, Turn, falls_short
 from policies.domain.progress import after_failure as turn_after_failure
 from policies.models import Plan, PlanStep
-from policies.services.run import Kind, PlanRun, Status
+from policies.services.run import Kind, PlanRun, Status, displaced_pods
 
 _ENDED_BADLY = frozenset(
     {Action.Status.FAILED, Action.Status.REFUSED, Action.Status.EXPIRED, Action.Status.CANCELLED}
@@ -71,8 +71,8 @@ class Follower:
         last = max((s.finished_at for s in others if s.finished_at), default=None)
         if not self._run.is_fresh(last):
             return
-        pending = self._run.cluster.pending_pods - self._run.plan.document.get("pending_before", 0)
-        if pending > 0:
+        pending = displaced_pods(self._run.plan)
+        if pending:
             if self._run.now - (step.started_at or self._run.now) > SETTLE_TIMEOUT:
                 self._run.close(step, Status.FAILED, f"{pending} pods found no place.")
                 self._run.stop(f"{pending} pods found no place after wave {step.wave}.")

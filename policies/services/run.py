@@ -4,10 +4,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
+from uuid import UUID
 
 from django.db import transaction
 
-from clusters.models import Action, Instance
+from clusters.domain.interruptions import TAKEN_BACK
+from clusters.models import Action, Instance, Workload
+from clusters.selectors.guard import ALIVE
 from clusters.services.actions import cancel_pending, request_action
 from policies.domain import planfile
 from policies.domain.progress import FRESH_SNAPSHOT
@@ -22,6 +25,19 @@ FINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.REFUSED, Status.SKIPP
 
 class PlanMoved(Exception):
     """Somebody moved the plan since the tick read it; the next tick takes that in."""
+
+
+def waiting_pods(cluster_id: UUID) -> dict[str, int]:
+    """Return how many pods of each workload wait for a place, by the workload's key."""
+    rows = Workload.objects.filter(cluster_id=cluster_id, pending_replicas__gt=0)
+    return dict(rows.values_list("key", "pending_replicas"))
+
+
+def displaced_pods(plan: Plan) -> int:
+    """Return how many pods wait for a place that did not when the plan began, workload by workload."""
+    before: dict[str, int] = plan.document.get("waiting_before", {})
+    waiting = waiting_pods(plan.cluster_id)
+    return sum(max(0, count - before.get(key, 0)) for key, count in waiting.items())
 
 
 class PlanRun:
@@ -74,23 +90,40 @@ class PlanRun:
         promised = sum((r.usd_per_hour for w in done for r in w.removals), Decimal(0)) - sum(
             (launch.usd_per_hour for w in done for launch in w.launches), Decimal(0)
         )
-        removed = sum(
+        return promised, self._removed(wave_number) - self._bought(wave_number)
+
+    def _removed(self, wave_number: int) -> Decimal:
+        """Return what the nodes cost that the plan took away; one that AWS took first is no saving of it."""
+        done = {
+            s.params["instance_id"]: s.usd_per_hour
+            for s in self.steps
+            if s.kind == Kind.TERMINATE and s.status == Status.COMPLETED and s.wave <= wave_number
+        }
+        rows = Instance.objects.filter(cluster=self.cluster, instance_id__in=done)
+        ours = rows.exclude(termination_reason__contains=TAKEN_BACK).values_list("instance_id", flat=True)
+        return sum((done[instance_id] for instance_id in ours), Decimal(0))
+
+    def _bought(self, wave_number: int) -> Decimal:
+        """Return what all living nodes cost that the plan launched, the quoted price while none is known.
+
+        A launch that was tried again may have made two.
+        """
+        quoted = {
+            s.target: s.usd_per_hour for s in self.steps if s.kind == Kind.LAUNCH and s.wave <= wave_number
+        }
+        launches = Action.objects.filter(
+            plan_id=self.plan.pk, kind=Action.Kind.LAUNCH_NODE, target__in=quoted
+        )
+        usd = {launch.pk: quoted[launch.target] for launch in launches}
+        rows = Instance.objects.filter(launch_action_id__in=usd, state__in=ALIVE)
+        return sum(
             (
-                s.usd_per_hour
-                for s in self.steps
-                if s.kind == Kind.TERMINATE and s.status == Status.COMPLETED and s.wave <= wave_number
+                usd[row.launch_action_id] if row.price is None else row.price
+                for row in rows
+                if row.launch_action_id
             ),
             Decimal(0),
         )
-        bought = [s for s in self.steps if s.kind == Kind.LAUNCH and s.wave <= wave_number]
-        return promised, removed - sum((self._price(s) for s in bought), Decimal(0))
-
-    def _price(self, launch: PlanStep) -> Decimal:
-        """Return what the launched node costs: its recorded price, or the quoted one while none is known."""
-        row = self.launched.get(launch.action_id)
-        if row is None:
-            return Decimal(0)
-        return launch.usd_per_hour if row.price is None else row.price
 
     def request(self, kind: str, target: str, params: dict[str, object], reason: str, key: str) -> Action:
         """Request an action of the plan; raise GuardrailViolated when the safety floor forbids it."""

@@ -353,12 +353,67 @@ def test_given_an_agent_that_falls_silent_when_it_runs_then_it_stops_once_the_ag
 def test_given_pods_that_find_no_place_when_verifying_then_the_plan_stops(plan, executor, owner, cluster):
     execution.approve_plan(plan_id=plan.pk, actor=owner)
     _run(plan, executor, until=lambda: plan.steps.filter(kind="terminate", status="completed").exists())
-    type(cluster).objects.update(pending_pods=3)
+    cluster.workloads.filter(pk=cluster.workloads.first().pk).update(pending_replicas=3)
 
     _run(plan, executor, ticks=80, until=lambda: plan.status == Plan.Status.STOPPING)
 
     assert "3 pods found no place" in plan.stop_reason
     assert plan.steps.get(wave=2, kind="drain").status != "completed"
+
+
+def test_given_pods_that_waited_before_when_as_many_others_wait_after_then_the_plan_stops_all_the_same(
+    plan, executor, owner, cluster
+):
+    job, evicted = cluster.workloads.all()[:2]
+    cluster.workloads.filter(pk=job.pk).update(pending_replicas=2)
+    execution.approve_plan(plan_id=plan.pk, actor=owner)
+    _run(plan, executor, until=lambda: plan.steps.filter(kind="terminate", status="completed").exists())
+    cluster.workloads.filter(pk=job.pk).update(pending_replicas=0)
+    cluster.workloads.filter(pk=evicted.pk).update(pending_replicas=2)
+
+    _run(plan, executor, ticks=80, until=lambda: plan.status == Plan.Status.STOPPING)
+
+    assert "2 pods found no place" in plan.stop_reason
+
+
+def test_given_a_launch_that_was_tried_twice_when_both_nodes_live_then_the_plan_pays_for_both(
+    plan, executor, owner, monkeypatch
+):
+    execution.approve_plan(plan_id=plan.pk, actor=owner)
+    launch = executor._launch_node
+
+    def slow_at_first(action):
+        launch(action)
+        if executor.launched == 1:
+            Instance.objects.filter(launch_action_id=action.pk).update(state="running")
+
+    monkeypatch.setattr(executor, "_launch_node", slow_at_first)
+    _run(plan, executor, until=lambda: executor.launched == 2)
+    Instance.objects.filter(launch_action_id__isnull=False).update(is_ready=True)
+    _run(plan, executor, until=lambda: plan.steps.filter(wave=1, kind="verify", status="completed").exists())
+
+    bought = Instance.objects.filter(launch_action_id__isnull=False, state="running")
+    assert bought.count() >= 2
+    removed = sum(s.usd_per_hour for s in plan.steps.filter(kind="terminate", status="completed"))
+    assert run.PlanRun(plan).savings_until(2)[1] == removed - sum(row.price for row in bought)
+
+
+def test_given_a_node_that_aws_took_before_it_was_terminated_when_verified_then_it_is_no_saving(
+    plan, executor, owner, monkeypatch
+):
+    def taken(action):
+        executor._node(action).update(
+            state="terminated", terminated_at=utcnow(), is_ready=False,
+            termination_reason="Server.SpotInstanceTermination",
+        )  # fmt: skip
+
+    monkeypatch.setattr(executor, "_terminate_instance", taken)
+    execution.approve_plan(plan_id=plan.pk, actor=owner)
+
+    _run(plan, executor, until=lambda: plan.steps.filter(wave=1, kind="verify", status="completed").exists())
+
+    assert plan.steps.get(wave=1, kind="terminate").status == "completed"
+    assert run.PlanRun(plan).savings_until(1)[1] == -Decimal("0.06")
 
 
 def test_given_a_node_that_costs_far_more_than_quoted_when_its_wave_is_verified_then_the_plan_stops_short(
@@ -464,7 +519,7 @@ def test_given_a_node_that_a_person_cordoned_before_its_drain_failed_when_tidied
 def test_given_a_pod_pending_since_before_when_the_plan_is_stopped_then_its_idle_node_goes_all_the_same(
     plan, executor, owner, cluster
 ):
-    type(cluster).objects.update(pending_pods=1)
+    cluster.workloads.filter(pk=cluster.workloads.first().pk).update(pending_replicas=1)
     execution.approve_plan(plan_id=plan.pk, actor=owner)
     _run(plan, executor, until=lambda: plan.steps.filter(kind="launch", status="completed").exists())
     execution.stop_plan(plan_id=plan.pk, actor=owner)
