@@ -1,5 +1,6 @@
 """The safety floor: what no policy, plan or person can talk the product into (spec README, decision 9)."""
 
+from collections.abc import Set
 from datetime import timedelta
 
 from clusters.domain.actions import DISRUPTIVE
@@ -44,7 +45,7 @@ def _termination(instance_id: str, is_voluntary: bool, facts: ClusterFacts) -> V
         return Verdict("node_not_empty", f"{node.pods} pods still run on the node.")
     if is_voluntary and not node.is_cordoned:
         return Verdict("node_not_cordoned", "The node is open: pods may have come since the newest report.")
-    return None
+    return _floor(instance_id, facts) if node.is_ready else None
 
 
 def _disruption(instance_id: str, facts: ClusterFacts) -> Verdict | None:
@@ -64,7 +65,16 @@ def _budget(instance_id: str, facts: ClusterFacts) -> Verdict | None:
             "disruption_budget",
             f"{len(disrupted) - 1} nodes are already being disrupted; {cap} may be at once.",
         )
-    remaining = sum(other.is_ready and other.instance_id not in disrupted for other in facts.nodes.values())
+    return _floor(instance_id, facts)
+
+
+def ready_nodes_without(instance_ids: Set[str], facts: ClusterFacts) -> int:
+    """Return how many ready nodes there would be beside these."""
+    return sum(node.is_ready and node.instance_id not in instance_ids for node in facts.nodes.values())
+
+
+def _floor(instance_id: str, facts: ClusterFacts) -> Verdict | None:
+    remaining = ready_nodes_without(facts.disrupted | {instance_id}, facts)
     if remaining < MIN_READY_NODES:
         return Verdict(
             "ready_floor", f"Only {remaining} ready nodes would remain; at least {MIN_READY_NODES} must."

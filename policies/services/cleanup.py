@@ -2,15 +2,17 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from django.db.models import Max
 
 from clusters.domain.actions import OPEN
+from clusters.domain.guardrails import MIN_READY_NODES, ready_nodes_without
 from clusters.models import Action, Instance
 from clusters.selectors.guard import ALIVE, cluster_facts
 from clusters.services.actions import request_action
 from policies.domain.plan import Wave
-from policies.models import Plan
+from policies.models import Plan, PlanStep
 from policies.services.run import displaced_pods
 from spotopt.core.actor import Actor
 from spotopt.core.errors import GuardrailViolated
@@ -37,6 +39,10 @@ class Cleanup:
         kept = ours.filter(kind=Action.Kind.UNCORDON_NODE, result__kept_cordoned=True)
         self._kept = set(kept.values_list("params__instance_id", flat=True))
         """Nodes whose cordon the agent found to be somebody else's."""
+        drained = ours.filter(kind=Action.Kind.DRAIN_NODE).exclude(status__in=OPEN)
+        self._drained = set(drained.values_list("params__instance_id", flat=True))
+        """Nodes whose last pods were given their time to end."""
+        self._bought_empty = self._launches_without_pods() if plan.status == Plan.Status.RUNNING else set()
         self._last_end = ours.aggregate(last=Max("finished_at"))["last"]
         self._begun = plan.updated_at if plan.status == Plan.Status.STOPPING else self._last_step_end()
 
@@ -46,7 +52,8 @@ class Cleanup:
             return None
         if not self._has_fresh_report():
             return self._give_up("The agent is silent; nodes may still be cordoned.")
-        dirty, idle = list(self._still_marked()), list(self._without_work())
+        idle = list(self._without_work())
+        dirty = list(self._still_marked(idle))
         for instance in dirty:
             self._ask(Action.Kind.UNCORDON_NODE, instance, "The plan is over; the node stays.")
         for instance in idle:
@@ -68,11 +75,11 @@ class Cleanup:
         last: datetime | None = self._plan.steps.aggregate(last=Max("finished_at"))["last"]
         return last
 
-    def _still_marked(self) -> Iterator[Instance]:
+    def _still_marked(self, idle: Sequence[Instance]) -> Iterator[Instance]:
         """Yield the live nodes that stay and still carry a mark of this plan.
 
-        A node that a person cordoned stays cordoned; a launched one that got pods while it was being retired
-        is opened again.
+        A node that a person cordoned stays cordoned; a launched one that got pods, or is needed after all,
+        while it was being retired is opened again.
         """
         leaving = [removal.instance_id for wave in self._waves for removal in wave.removals]
         alive = Instance.objects.filter(cluster_id=self._plan.cluster_id, state__in=ALIVE)
@@ -83,14 +90,33 @@ class Cleanup:
             if is_steered or is_closed:
                 yield row
         for row in self._launched():
-            if row.is_cordoned and row.instance_id in self._touched and self._has_work(row):
+            if row.is_cordoned and row.instance_id in self._touched and row not in idle:
                 yield row
 
     def _without_work(self) -> Iterator[Instance]:
-        """Yield the launched instances that carry no pod although every pod has a place."""
+        """Yield the launched instances that carry no pod although every pod has a place.
+
+        Those that a plan which ran to its end bought to stand empty stay, and those that the floor needs.
+        """
         if displaced_pods(self._plan):
             return
-        yield from (row for row in self._launched() if not self._has_work(row))
+        closing = set(self._facts.disrupted)
+        for row in self._launched():
+            if row.launch_action_id in self._bought_empty or self._has_work(row):
+                continue
+            if (
+                row.is_ready
+                and ready_nodes_without(closing | {row.instance_id}, self._facts) < MIN_READY_NODES
+            ):
+                continue
+            closing.add(row.instance_id)
+            yield row
+
+    def _launches_without_pods(self) -> set[UUID | None]:
+        """Return the launches that the plan made for room, a zone or the number of nodes, not for pods."""
+        names = {launch.id for wave in self._waves for launch in wave.launches if not launch.pods}
+        steps = self._plan.steps.filter(kind=PlanStep.Kind.LAUNCH, target__in=names)
+        return set(steps.values_list("action_id", flat=True))
 
     def _launched(self) -> list[Instance]:
         launches = Action.objects.filter(plan_id=self._plan.pk, kind=Action.Kind.LAUNCH_NODE)
@@ -102,10 +128,12 @@ class Cleanup:
         return node is not None and node.pods > 0
 
     def _retire(self, instance: Instance) -> None:
-        """Cordon the idle node first, so that no pod lands on it between the look and the termination."""
+        """Cordon the idle node first, so that no pod lands there, and let those end that are leaving."""
         joined = instance.instance_id in self._facts.nodes
         if joined and not instance.is_cordoned:
             self._ask(Action.Kind.CORDON_NODE, instance, "The node has no work; it is taken away.")
+        elif joined and instance.is_ready and instance.instance_id not in self._drained:
+            self._ask(Action.Kind.DRAIN_NODE, instance, "The node has no work; it is taken away.")
         else:
             self._ask(Action.Kind.TERMINATE_INSTANCE, instance, "The node has no work.")
 

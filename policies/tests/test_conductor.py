@@ -416,6 +416,53 @@ def test_given_a_node_that_aws_took_before_it_was_terminated_when_verified_then_
     assert run.PlanRun(plan).savings_until(1)[1] == -Decimal("0.06")
 
 
+def _fill_old_nodes_first(executor, monkeypatch, doomed):
+    """Have pods go to nodes that were there before, so that the new ones stay empty."""
+
+    def drain(action):
+        node = Instance.objects.get(instance_id=action.params["instance_id"])
+        Instance.objects.filter(pk=node.pk).update(is_cordoned=True)
+        room = executor.cluster.instances.filter(state="running", is_cordoned=False, launch_action_id=None)
+        node.placements.update(instance=room.exclude(instance_id__in=doomed).first())
+
+    monkeypatch.setattr(executor, "_drain_node", drain)
+
+
+@pytest.mark.parametrize(("pods", "idle_left"), [([["shop/Deployment/web-0", 1]], 1), ([], 2)])
+def test_given_idle_new_nodes_when_the_plan_ends_then_those_stay_that_the_floor_or_the_plan_needs(
+    plan, executor, owner, cluster, monkeypatch, pods, idle_left
+):
+    doomed = [step.params["instance_id"] for step in plan.steps.filter(kind="cordon")]
+    for wave in plan.document["waves"]:
+        wave["launches"][0]["pods"] = pods
+    plan.save()
+    kept = cluster.instances.exclude(instance_id__in=doomed).order_by("pk")[:2]
+    Instance.objects.exclude(instance_id__in=[*doomed, *(row.instance_id for row in kept)]).delete()
+    _fill_old_nodes_first(executor, monkeypatch, doomed)
+    execution.approve_plan(plan_id=plan.pk, actor=owner)
+
+    _run(plan, executor, ticks=120)
+
+    assert plan.status == Plan.Status.COMPLETED, plan.stop_reason
+    ready = cluster.instances.filter(state="running", is_ready=True, is_cordoned=False)
+    assert ready.filter(launch_action_id__isnull=False).count() == idle_left
+    assert ready.count() >= 3
+
+
+def test_given_an_idle_new_node_when_retired_then_it_is_drained_of_pods_that_are_still_ending(
+    plan, executor, owner
+):
+    execution.approve_plan(plan_id=plan.pk, actor=owner)
+    _run(plan, executor, until=lambda: plan.steps.filter(kind="launch", status="completed").exists())
+    execution.stop_plan(plan_id=plan.pk, actor=owner)
+
+    _run(plan, executor, ticks=40)
+
+    spare = Instance.objects.filter(launch_action_id__isnull=False).first()
+    asked = Action.objects.filter(params__instance_id=spare.instance_id).order_by("created_at")
+    assert [row.kind for row in asked] == ["cordon_node", "drain_node", "terminate_instance"]
+
+
 def test_given_a_node_that_costs_far_more_than_quoted_when_its_wave_is_verified_then_the_plan_stops_short(
     plan, executor, owner
 ):
@@ -537,7 +584,7 @@ def test_given_pods_that_land_on_a_node_being_retired_when_tidied_then_it_is_ope
     _run(plan, executor, until=lambda: plan.steps.filter(kind="launch", status="completed").exists())
     execution.stop_plan(plan_id=plan.pk, actor=owner)
     spare = Instance.objects.filter(launch_action_id__isnull=False)
-    _run(plan, executor, ticks=40, until=lambda: spare.filter(is_cordoned=True).exists())
+    _run(plan, executor, ticks=40, until=lambda: Action.objects.filter(kind="cordon_node").exists())
     PlacementFactory(workload=WorkloadFactory(cluster=cluster), instance=spare.get(), count=1)
 
     _run(plan, executor, ticks=40)
