@@ -6,7 +6,7 @@ from celery import shared_task
 
 from clusters.models import Cluster
 from policies.models import OptimizationJob, Plan, WhatIf
-from policies.services import answering, comparison, execution, jobs, planning
+from policies.services import answering, comparison, execution, jobs, leftovers, planning
 from spotopt.core.errors import SpotOptError
 from spotopt.core.queue import enqueue
 from spotopt.core.tasks import PlatformTask, TenantTask, TickTask
@@ -79,6 +79,21 @@ def advance_plans() -> int:
 def advance_plan(*, organization_id: str, plan_id: str) -> bool:
     """Move one plan as far as it can go now."""
     return execution.advance_plan(plan_id=UUID(plan_id))
+
+
+@shared_task(base=PlatformTask, name="policies.open_leftovers")
+def open_leftovers() -> int:
+    """Find the organizations with nodes that may be closed for no reason."""
+    organization_ids = leftovers.organizations_with_marks()
+    for organization_id in organization_ids:
+        enqueue("policies.open_organization_leftovers", organization_id=organization_id)
+    return len(organization_ids)
+
+
+@shared_task(base=TenantTask, name="policies.open_organization_leftovers")
+def open_organization_leftovers(*, organization_id: str) -> int:
+    """Open the organization's nodes that carry a mark of ours which nobody claims."""
+    return leftovers.open_leftovers()
 
 
 @shared_task(base=TenantTask, name="policies.approve_automatically")

@@ -22,7 +22,7 @@ PATIENCE = timedelta(minutes=30)
 """After this long the plan ends with a note of what could not be put back."""
 SETTLING = timedelta(seconds=60)
 """A node younger than this may still get the pods that it was launched for."""
-_MARKS = (Action.Kind.CORDON_NODE, Action.Kind.DRAIN_NODE)
+MARKS = (Action.Kind.CORDON_NODE, Action.Kind.DRAIN_NODE)
 """Kinds that leave a node cordoned, whether they ended well or not."""
 
 
@@ -34,7 +34,7 @@ class Cleanup:
         self._facts = cluster_facts(plan.cluster_id)
         ours = Action.objects.filter(plan_id=plan.pk)
         self._open_targets = set(ours.filter(status__in=OPEN).values_list("target", flat=True))
-        marks = ours.filter(kind__in=_MARKS).exclude(claimed_at=None)
+        marks = ours.filter(kind__in=MARKS).exclude(claimed_at=None)
         self._touched = set(marks.values_list("params__instance_id", flat=True))
         kept = ours.filter(kind=Action.Kind.UNCORDON_NODE, result__kept_cordoned=True)
         self._kept = set(kept.values_list("params__instance_id", flat=True))

@@ -267,6 +267,7 @@ CELERY_BEAT_SCHEDULE = {
     "sample clusters": tick("clusters.sample_clusters", seconds=300),
     "refresh spot prices": tick("clusters.refresh_spot_prices", seconds=300),
     "move plans on": tick("policies.advance_plans", seconds=2),
+    "open what was left closed": tick("policies.open_leftovers", seconds=60),
     "flag pools that took nodes": tick("mlregistry.flag_pools", seconds=10),
     "answer interruptions": tick("policies.answer_all_interruptions", seconds=2),
     "run queued optimizations": tick("policies.run_queued_jobs", seconds=10),
