@@ -28,7 +28,7 @@ def _tell(row: Instance) -> None:
     record(
         actor=Actor.system(row.organization_id),
         event=FOUND,
-        sentence=f"{name} carries Spotopt's tags, but there is no record of launching it",
+        sentence=f"{name} carries Spotopt's tags, but there is no record of launching it, or it never joined",
         subject=Subject("instance", row.instance_id, name),
         outcome=AuditLog.Outcome.FAILED,
         account_id=row.account_id,

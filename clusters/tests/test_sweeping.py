@@ -46,6 +46,20 @@ def test_given_machines_of_ours_that_no_launch_accounts_for_when_swept_twice_the
     assert set(told) == {unknown.instance_id, failed.instance_id}
 
 
+def test_given_a_launched_machine_that_never_joined_when_the_agent_has_reported_since_then_it_is_told(
+    cluster,
+):
+    stuck = launched(cluster, "succeeded")
+    Instance.objects.filter(pk=stuck.pk).update(node_name="", is_ready=False)
+    reported = type(cluster).objects.filter(pk=cluster.pk)
+    reported.update(snapshot_at=stuck.launched_at)
+    assert report_strays() == 0
+
+    reported.update(snapshot_at=utcnow())
+
+    assert report_strays() == 1
+
+
 def test_given_a_stray_when_its_cluster_is_opened_then_the_page_names_it(cluster, client, alice):
     stray = launched(cluster)
     client.force_login(alice)
