@@ -8,6 +8,7 @@ from uuid import UUID
 
 from django.db.models import QuerySet
 
+from accounts.models import Account
 from clusters.aws import autoscaling, ec2
 from clusters.aws.errors import (
     AwsError,
@@ -72,6 +73,11 @@ def actuate(*, action_id: UUID, worker: str) -> str:
     if action is None:
         return "skipped"
     account = action.cluster.account
+    if account.status == Account.Status.DISCONNECTED:
+        message = "The AWS account is disconnected."
+        return _close(
+            action, Outcome(is_success=False, error_code="account_disconnected", error_message=message)
+        )
     try:
         session = session_for(RoleGrant(account.role_arn, account.external_id)).in_region(
             action.cluster.region

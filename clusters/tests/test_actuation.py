@@ -604,3 +604,16 @@ def test_given_an_instance_that_aws_does_not_show_yet_when_launched_then_it_is_f
         assert _run(launch, "two") == Action.Status.SUCCEEDED
 
     assert len(ec2.launched_for_action(session, action_id=str(launch.pk))) == 1
+
+
+def test_given_an_account_that_was_disconnected_when_an_action_is_due_then_aws_is_not_asked(
+    launch, linked, aws
+):
+    type(linked).objects.filter(pk=linked.pk).update(status="disconnected")
+    before = len(list(aws.alive()))
+
+    assert actuation.actuate(action_id=launch.pk, worker="w") == "failed"
+
+    launch.refresh_from_db()
+    assert launch.error_code == "account_disconnected"
+    assert len(list(aws.alive())) == before

@@ -28,7 +28,7 @@ WAIT_CODES = frozenset(
     {"disruption_budget", "stale_snapshot", "group_unready", "node_too_young", "node_not_empty", "node_taken"}
 )
 """Guardrails that may lift by themselves: the step waits and asks again."""
-STOP_CODES = frozenset({"safe_mode", "frozen", "paused"})
+STOP_CODES = frozenset({"safe_mode", "frozen", "paused", "account_disconnected"})
 """Switches that people throw: the plan stops safely."""
 RETRY_CODES = frozenset({"expired", "lease_expired", "interrupted", "throttled", "upstream-throttled"})
 """Failures that say nothing about the target: worth another try."""

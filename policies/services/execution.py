@@ -9,6 +9,7 @@ from django.db import IntegrityError, connection, transaction
 
 from accounts import platform
 from accounts.domain import roles
+from accounts.models import Account
 from audit.services import Subject, record
 from clusters.models import Cluster
 from policies.domain import planfile
@@ -146,6 +147,8 @@ def _refuse_unless_approvable(plan: Plan) -> None:
         raise Conflict(f"The plan is {plan.get_status_display().lower()}; ask for a new one.")
     if not plan.document["waves"]:
         raise Conflict("The plan changes nothing; there is nothing to approve.")
+    if plan.cluster.account.status == Account.Status.DISCONNECTED:
+        raise Conflict("The AWS account is disconnected; link it again first.")
     if utcnow() - plan.quoted_at > MAX_QUOTE_AGE:
         raise Conflict(
             "The plan's prices are over an hour old; ask for a new one.", quoted_at=plan.quoted_at.isoformat()
@@ -192,5 +195,4 @@ def _tell(plan: Plan, actor: Actor, verb: str, sentence: str) -> None:
         cluster_id=cluster.pk,
         account_id=cluster.account_id,
         after={"plan_id": str(plan.pk), "status": plan.status},
-        usd_per_hour=plan.usd_per_hour_saved if verb == "approved" else None,
     )

@@ -9,6 +9,7 @@ from django.db import connection
 from django.db.models import Count
 
 from accounts import platform
+from accounts.models import Account
 from audit.models import AuditLog
 from clusters.domain.interruptions import Kind as NoticeKind
 from clusters.domain.interruptions import Notice
@@ -620,6 +621,21 @@ def test_given_an_old_quote_when_approved_then_it_refuses_and_nothing_changes(pl
     plan.refresh_from_db()
     assert plan.status == Plan.Status.PROPOSED
     assert not AuditLog.objects.filter(event="policies.plan.approved").exists()
+
+
+def test_given_a_disconnected_account_when_approved_then_it_refuses(plan, owner, cluster):
+    Account.objects.filter(pk=cluster.account_id).update(status="disconnected")
+
+    with pytest.raises(Conflict, match="disconnected"):
+        execution.approve_plan(plan_id=plan.pk, actor=owner)
+
+    assert Plan.objects.get().status == Plan.Status.PROPOSED
+
+
+def test_given_a_plan_when_approved_then_its_forecast_is_not_recorded_as_a_saving(plan, owner):
+    execution.approve_plan(plan_id=plan.pk, actor=owner)
+
+    assert AuditLog.objects.get(event="policies.plan.approved").usd_per_hour is None
 
 
 def test_given_prices_that_rose_when_approved_then_it_refuses_with_the_drift(plan, owner):
