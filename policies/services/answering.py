@@ -128,6 +128,8 @@ def _adopt(row: Interruption) -> bool:
     """Count on the node that a rebalance signal had launched already; tell whether there is one."""
     signals = _open(Kind.REBALANCE).filter(instance=row.instance_id)
     ours = Action.objects.filter(pk__in=signals.values("replacement_action_id")).exclude(status__in=_FAILED)
+    gone = Instance.objects.filter(launch_action_id__isnull=False).exclude(state__in=ALIVE)
+    ours = ours.exclude(pk__in=gone.values("launch_action_id"))
     launch = ours.first() if row.replacement_action_id is None else None
     if launch is not None:
         note_replacement(row=row, action=launch, note="Launched when AWS recommended a rebalance.")
