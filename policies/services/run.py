@@ -7,6 +7,7 @@ from decimal import Decimal
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import Q
 
 from clusters.domain.interruptions import TAKEN_BACK
 from clusters.models import Action, Instance, Workload
@@ -106,7 +107,7 @@ class PlanRun:
     def _bought(self, wave_number: int) -> Decimal:
         """Return what all living nodes cost that the plan launched, the quoted price while none is known.
 
-        A launch that was tried again may have made two.
+        A launch that was tried again may have made two; what replaced one that AWS took stands in for it.
         """
         quoted = {
             s.target: s.usd_per_hour for s in self.steps if s.kind == Kind.LAUNCH and s.wave <= wave_number
@@ -114,16 +115,12 @@ class PlanRun:
         launches = Action.objects.filter(
             plan_id=self.plan.pk, kind=Action.Kind.LAUNCH_NODE, target__in=quoted
         )
-        usd = {launch.pk: quoted[launch.target] for launch in launches}
-        rows = Instance.objects.filter(launch_action_id__in=usd, state__in=ALIVE)
-        return sum(
-            (
-                usd[row.launch_action_id] if row.price is None else row.price
-                for row in rows
-                if row.launch_action_id
-            ),
-            Decimal(0),
-        )
+        usd: dict[UUID | None, Decimal] = {launch.pk: quoted[launch.target] for launch in launches}
+        reactions = Action.objects.filter(cluster=self.cluster, kind=Action.Kind.LAUNCH_NODE, plan_id=None)
+        stand_in = Q(changed_by_plan_id=self.plan.pk, launch_action_id__in=reactions.values("pk"))
+        rows = Instance.objects.filter(Q(launch_action_id__in=usd) | stand_in, state__in=ALIVE)
+        prices = [usd.get(row.launch_action_id) if row.price is None else row.price for row in rows]
+        return sum((price for price in prices if price is not None), Decimal(0))
 
     def request(self, kind: str, target: str, params: dict[str, object], reason: str, key: str) -> Action:
         """Request an action of the plan; raise GuardrailViolated when the safety floor forbids it."""

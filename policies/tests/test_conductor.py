@@ -417,6 +417,26 @@ def test_given_a_node_that_aws_took_before_it_was_terminated_when_verified_then_
     assert run.PlanRun(plan).savings_until(1)[1] == -Decimal("0.06")
 
 
+def test_given_a_new_node_that_aws_takes_when_another_stands_in_for_it_then_the_plan_pays_for_that_one(
+    plan, executor, owner, cluster
+):
+    execution.approve_plan(plan_id=plan.pk, actor=owner)
+    _run(plan, executor, until=lambda: plan.steps.filter(wave=1, kind="verify", status="completed").exists())
+    reaction = actions.request_action(
+        cluster=cluster, kind="launch_node", target="stand-in", params={}, reason="", actor=owner,
+        idempotency_key="stand-in", is_voluntary=False,
+    )  # fmt: skip
+    first = Instance.objects.filter(launch_action_id__isnull=False).order_by("launched_at").first()
+    saved = run.PlanRun(plan).savings_until(1)[1]
+
+    Instance.objects.filter(pk=first.pk).update(state="terminated", terminated_at=utcnow())
+    InstanceFactory(
+        cluster=cluster, price=first.price, launch_action_id=reaction.pk, changed_by_plan_id=plan.pk
+    )
+
+    assert run.PlanRun(plan).savings_until(1)[1] == saved
+
+
 def _fill_old_nodes_first(executor, monkeypatch, doomed):
     """Have pods go to nodes that were there before, so that the new ones stay empty."""
 
