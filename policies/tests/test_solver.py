@@ -314,6 +314,19 @@ def test_given_a_pod_that_fits_nowhere_when_solved_then_the_obstacle_is_named(
     assert placed(answer, 2) == [3, 0]
 
 
+@pytest.mark.parametrize("request_", [(0, 0), (5, 0), (0, 5)])
+def test_given_pods_that_ask_for_little_but_a_slot_when_solved_then_slots_decide(
+    request_: tuple[int, int],
+) -> None:
+    subject = problem([request_], [30], [(100, 100, 1.0)])
+
+    answer = solve(subject, stopped, QUICK)
+
+    assert_holds(subject, answer)
+    assert (answer.cost, answer.unplaced) == (2.0, ())
+    assert answer.bound <= 2.0
+
+
 def test_given_too_few_nodes_when_solved_then_the_pods_left_out_are_counted() -> None:
     subject = problem([(600, 600)], [5], [(1000, 1000, 0.1)], limits=np.array([2]))
 

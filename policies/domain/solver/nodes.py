@@ -48,10 +48,9 @@ def worth_of(model: Model, values: FloatArray, attraction: FloatArray) -> Worth:
     able &= (model.row_zone[None, :] < 0) | (model.zones[:, None] == model.row_zone[None, :])
     main = model.rooms[:, :2]
     asked = model.requests[model.row_shape, :2]
+    by_price = model.prices[:, None] / np.maximum(main, 1.0)
     gains = [
-        np.maximum(values - (model.prices[:, None] * np.array(shares) / np.maximum(main, 1.0)) @ asked.T, 0.0)
-        * able
-        for shares in _SHARES
+        np.maximum(values - (by_price * shares[: main.shape[1]]) @ asked.T, 0.0) * able for shares in _SHARES
     ]
     return Worth(values, model.row_values(values), np.concatenate(gains).astype(np.float32), attraction)
 
