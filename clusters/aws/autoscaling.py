@@ -101,6 +101,9 @@ def _group(row: Mapping[str, Any]) -> ScalingGroup:
         suspended=frozenset(item["ProcessName"] for item in row.get("SuspendedProcesses", [])),
         instance_ids=tuple(member["InstanceId"] for member in members),
         tags={tag["Key"]: tag.get("Value", "") for tag in row.get("Tags", [])},
+        leaving_ids=frozenset(
+            member["InstanceId"] for member in members if member["LifecycleState"].startswith("Terminating")
+        ),
     )
 
 

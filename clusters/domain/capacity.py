@@ -109,6 +109,8 @@ class ScalingGroup:
     suspended: frozenset[str]
     instance_ids: tuple[str, ...]
     tags: Mapping[str, str]
+    leaving_ids: frozenset[str] = frozenset()
+    """Members that it is ending, perhaps held by a lifecycle hook."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,6 @@ from clusters.aws.errors import (
     AwsThrottled,
     AwsTimeout,
     AwsUnreachable,
-    ResourceMissing,
 )
 from clusters.aws.session import RegionSession, RoleGrant, session_for
 from clusters.domain.actions import lease
@@ -268,12 +267,11 @@ def _launched(action: Action, found: FoundInstance) -> Outcome:
 def _terminate(action: Action, session: RegionSession) -> Outcome:
     """Terminate one node; a member of an Auto Scaling group leaves it for good."""
     instance_id = str(action.params["instance_id"])
-    try:
-        found = ec2.describe_instances(session, instance_ids=[instance_id])[0]
-    except ResourceMissing:
-        return _terminated(action, instance_id, "AWS no longer knows the instance.")
-    if found.state == "terminated":
-        return _terminated(action, instance_id, "It was terminated already.", found.end_reason)
+    found = _shown(session, instance_id)
+    if found is None:
+        return _terminated(action, None, "AWS no longer knows the instance.")
+    if found.state == Instance.State.TERMINATED:
+        return _terminated(action, found, "It was terminated already.")
     if found.cluster_name != action.cluster.name:
         message = (
             f"The instance belongs to {found.cluster_name or 'no cluster'}, not to {action.cluster.name}."
@@ -281,11 +279,20 @@ def _terminate(action: Action, session: RegionSession) -> Outcome:
         return Outcome(is_success=False, error_code="foreign_instance", error_message=message)
     actions.require_allowed(action)
     kind, name = found.group_key
-    if kind == "asg":
-        _leave_group(action, session, autoscaling.describe_group(session, name=name), instance_id)
+    group = autoscaling.describe_group(session, name=name) if kind == "asg" else None
+    if group is not None and instance_id in group.leaving_ids:
+        return _terminated(action, found, "Its group was ending it already.")
+    if group is not None and instance_id in group.instance_ids:
+        _leave_group(action, session, group, instance_id)
     else:
+        _ask(action, terminated=instance_id)
         ec2.terminate(session=session, instance_id=instance_id)
-    return _terminated(action, instance_id, "")
+    return _terminated(action, _shown(session, instance_id), "")
+
+
+def _shown(session: RegionSession, instance_id: str) -> FoundInstance | None:
+    found = ec2.known_instances(session, instance_ids=[instance_id])
+    return found[0] if found else None
 
 
 def _leave_group(action: Action, session: RegionSession, group: ScalingGroup, instance_id: str) -> None:
@@ -293,9 +300,6 @@ def _leave_group(action: Action, session: RegionSession, group: ScalingGroup, in
 
     Raises GuardrailViolated when a person had the minimum restored.
     """
-    if instance_id not in group.instance_ids:
-        ec2.terminate(session=session, instance_id=instance_id)
-        return
     if "Terminate" in group.suspended:
         reason = f"The process Terminate of {group.name} was suspended; somebody wants its nodes kept."
         raise GuardrailViolated(reason, code="group_suspended")
@@ -303,17 +307,21 @@ def _leave_group(action: Action, session: RegionSession, group: ScalingGroup, in
         if nodes.keeps_minimum(cluster=action.cluster, group_name=group.name):
             reason = f"{group.name} is at its minimum of {group.min_size}, which somebody had restored."
             raise GuardrailViolated(reason, code="group_minimum")
+        _ask(action)
         nodes.record_lowered_minimum(cluster=action.cluster, group_name=group.name, minimum=group.min_size)
         autoscaling.set_sizes(session=session, group_name=group.name, minimum=group.desired - 1)
     stillness.hold_still(cluster=action.cluster, session=session, group=group)
+    _ask(action, terminated=instance_id)
     autoscaling.terminate_in_group(session=session, instance_id=instance_id, decrement=True)
 
 
-def _terminated(action: Action, instance_id: str, note: str, end_reason: str = "") -> Outcome:
-    row = nodes.record_termination(action=action, instance_id=instance_id, end_reason=end_reason)
-    is_ours = row is not None and row.changed_by_plan_id is not None
-    price = row.price if row is not None and is_ours else None
-    return Outcome(is_success=True, result={"instance_id": instance_id, "note": note}, usd_per_hour=price)
+def _terminated(action: Action, found: FoundInstance | None, note: str) -> Outcome:
+    """Record the end of a node, or its beginning; a saving is ours only where AWS had been asked by us."""
+    is_ours = "terminated" in action.asked
+    row = nodes.record_termination(action=action, found=found, is_ours=is_ours)
+    price = row.price if row is not None and is_ours and row.changed_by_plan_id is not None else None
+    result: dict[str, object] = {"instance_id": action.params["instance_id"], "note": note}
+    return Outcome(is_success=True, result=result, usd_per_hour=price)
 
 
 # --- detach ----------------------------------------------------------------------------------------------
@@ -333,6 +341,7 @@ def _detach(action: Action, session: RegionSession) -> Outcome:
         return Outcome(is_success=True, result={"detached": False, "note": note})
     actions.require_allowed(action)
     stillness.hold_still(cluster=action.cluster, session=session, group=group)
+    _ask(action)
     autoscaling.detach(session=session, group_name=name, instance_id=instance_id)
     nodes.record_detached(cluster=action.cluster, group_name=name)
     return Outcome(is_success=True, result={"detached": True})
@@ -348,6 +357,7 @@ def _restore_minimum(action: Action, session: RegionSession) -> Outcome:
     if group.min_size < minimum:
         actions.require_allowed(action)
         desired = max(group.desired, minimum)
+        _ask(action)
         autoscaling.set_sizes(session=session, group_name=name, minimum=minimum, desired=desired)
     restored = autoscaling.describe_group(session, name=name)
     nodes.record_restored_minimum(cluster=action.cluster, group=restored)

@@ -10,6 +10,7 @@ from clusters.domain.back_off import FORGOTTEN_AFTER, next_back_off_seconds
 from clusters.domain.capacity import SPOTOPT_GROUP, FoundInstance, PoolRefusal, ScalingGroup
 from clusters.domain.interruptions import TAKEN_BACK
 from clusters.models import Action, Cluster, Instance, NodeGroup, PoolState
+from clusters.selectors.guard import ALIVE
 from clusters.selectors.market import price_of
 from clusters.services.ledger import requested_cpu_millis
 from spotopt.core.clock import utcnow
@@ -78,34 +79,44 @@ def _booking(action: Action, found: FoundInstance) -> dict[str, object]:
 
 
 @transaction.atomic
-def record_termination(*, action: Action, instance_id: str, end_reason: str = "") -> Instance | None:
-    """Mark the instance terminated and return its row; None when no scan ever saw it.
+def record_termination(*, action: Action, found: FoundInstance | None, is_ours: bool) -> Instance | None:
+    """Mark the action's instance as ending and return its row; None when no scan ever saw it.
 
-    What AWS took away by itself, as ``end_reason`` or an earlier scan says, is no saving of ours.
+    It has ended, and AWS bills it no more, where ``found`` shows that, or is None since AWS knows it no more.
+    What anybody else ended is no saving of ours, nor what AWS took away by itself.
     """
     row = (
         Instance.objects.select_for_update(of=("self",), no_key=True)
-        .filter(account_id=action.cluster.account_id, instance_id=instance_id)
+        .filter(account_id=action.cluster.account_id, instance_id=action.params["instance_id"])
         .first()
     )
     if row is None or TAKEN_BACK in row.termination_reason:
         return row
-    was_alive = row.state != Instance.State.TERMINATED
-    row.is_ready = False
-    if was_alive:
-        row.state, row.terminated_at = Instance.State.TERMINATED, utcnow()
-        row.termination_reason = (end_reason or action.reason)[:255]
-    if TAKEN_BACK in row.termination_reason:
-        row.save()
-        return row
-    row.changed_by_plan_id = row.changed_by_plan_id or action.plan_id
-    if row.requests_baseline_millis is None:
-        row.requests_baseline_millis = requested_cpu_millis(action.cluster_id)
+    was_alive = row.state in ALIVE
+    told = found.end_reason if found else ""
+    is_told = bool(told) and (TAKEN_BACK in told or not is_ours)
+    _mark_ending(row, found, reason=told if is_told else action.reason)
+    if is_ours and TAKEN_BACK not in row.termination_reason:
+        row.changed_by_plan_id = row.changed_by_plan_id or action.plan_id
+        if row.requests_baseline_millis is None:
+            row.requests_baseline_millis = requested_cpu_millis(action.cluster_id)
+        row.placements.all().delete()
+        if was_alive and row.node_group is not None and row.node_group.desired_capacity:
+            _shrink(row.node_group)
     row.save()
-    row.placements.all().delete()
-    if was_alive and row.node_group is not None and row.node_group.desired_capacity:
-        _shrink(row.node_group)
     return row
+
+
+def _mark_ending(row: Instance, found: FoundInstance | None, *, reason: str) -> None:
+    """Mark the row as stopping, or as terminated since when AWS says."""
+    row.is_ready = False
+    if row.state == Instance.State.TERMINATED:
+        return
+    has_ended = found is None or found.state == Instance.State.TERMINATED
+    row.state = Instance.State.TERMINATED if has_ended else Instance.State.STOPPING
+    ended_at = (found.ended_at if found else None) or utcnow()
+    row.terminated_at = min(ended_at, utcnow()) if has_ended else None
+    row.termination_reason = reason[:255]
 
 
 def _shrink(group: NodeGroup) -> None:

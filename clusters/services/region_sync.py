@@ -1,7 +1,7 @@
 """Bring the rows of one region in line with what AWS showed, in one short transaction."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -51,7 +51,7 @@ def apply_region(*, account: Account, inventory: RegionInventory) -> RegionDiff:
     """Write a completely read region; applying the same reading twice changes nothing more."""
     clusters = _write_clusters(account, inventory)
     groups = _write_groups(account, inventory, clusters)
-    alive = [instance for instance in inventory.instances if instance.state != "terminated"]
+    alive = _still_ending(account, [each for each in inventory.instances if each.state != "terminated"])
     written = upsert(
         Instance,
         columns=INSTANCE_COLUMNS,
@@ -157,6 +157,16 @@ def _row(
         instance.instance_type, instance.lifecycle, inventory.region, instance.az, instance.az_id,
         instance.state, instance.launched_at, inventory.read_at, instance.launch_action_id,
     )  # fmt: skip
+
+
+def _still_ending(account: Account, alive: Sequence[FoundInstance]) -> list[FoundInstance]:
+    """Keep what Spotopt ended as stopping for as long as AWS, or a hook of its group, lets it run."""
+    ending = set(
+        Instance.objects.filter(account=account, state=Instance.State.STOPPING)
+        .exclude(termination_reason="")
+        .values_list("instance_id", flat=True)
+    )
+    return [replace(each, state="stopping") if each.instance_id in ending else each for each in alive]
 
 
 def mark_ended(account: Account, instances: Iterable[FoundInstance], read_at: datetime) -> int:

@@ -1,6 +1,7 @@
 """AWS actions carried out over the wire, with AWS in every mood."""
 
 from base64 import b64encode
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from uuid import uuid4
@@ -13,10 +14,12 @@ from audit.models import AuditLog
 from clusters.aws import autoscaling, ec2, launch_templates
 from clusters.aws.errors import AwsThrottled, AwsTimeout
 from clusters.aws.session import RoleGrant, session_for
-from clusters.domain.capacity import LaunchResult, PoolRefusal
-from clusters.models import Action, Instance, NodeGroup, PoolState
+from clusters.domain.capacity import LaunchResult, PoolRefusal, RegionInventory
+from clusters.models import Action, Instance, NodeGroup, PoolState, SavingsEntry
 from clusters.services import actions, actuation, groups
 from clusters.services.launch_templates import KEPT_VERSIONS, OwnTemplates
+from clusters.services.ledger import book_savings
+from clusters.services.region_sync import apply_region
 from clusters.tests.factories import ClusterFactory, InstanceFactory, NodeGroupFactory
 from spotopt.core.actor import Actor
 from spotopt.core.clock import utcnow
@@ -467,17 +470,101 @@ def test_given_a_node_that_aws_no_longer_knows_when_terminated_then_it_succeeds_
     assert action.result["note"] == "AWS no longer knows the instance."
 
 
-def test_given_a_node_that_aws_took_back_when_terminated_then_no_saving_is_ours(cluster):
-    node = cluster.instances.first()
+def test_given_a_node_that_aws_took_back_when_terminated_then_no_saving_is_ours(cluster, session, group):
+    node = cluster.instances.get(instance_id=group.instance_ids[0])
     action = _terminate(cluster, node)
     actions.claim_for_actuator(action_id=action.pk, worker="one")
 
-    row = actuation.nodes.record_termination(
-        action=action, instance_id=node.instance_id, end_reason="Server.SpotInstanceTermination"
+    found = replace(
+        ec2.describe_instances(session, instance_ids=[node.instance_id])[0],
+        state="terminated",
+        end_reason="Server.SpotInstanceTermination",
     )
+    row = actuation.nodes.record_termination(action=action, found=found, is_ours=True)
 
     assert (row.state, row.changed_by_plan_id) == (Instance.State.TERMINATED, None)
     assert row.price == Decimal("0.192000")
+
+
+def _booked(node):
+    with _later(timedelta(hours=1)):
+        book_savings(organization_id=node.organization_id)
+    return sum(entry.usd for entry in SavingsEntry.objects.filter(instance=node))
+
+
+def test_given_a_member_that_somebody_else_ended_when_terminated_then_no_saving_is_booked(
+    aws, cluster, session, group
+):
+    node = cluster.instances.get(instance_id=group.instance_ids[0])
+    action = _terminate(cluster, node)
+    aws.room.terminate(node.instance_id, reason="user", at=utcnow())
+
+    assert _run(action) == Action.Status.SUCCEEDED
+
+    node.refresh_from_db()
+    assert autoscaling.describe_group(session, name=GROUP).desired == group.desired  # which replaces it
+    assert (node.state, node.changed_by_plan_id) == (Instance.State.TERMINATED, None)
+    assert node.node_group.desired_capacity == group.desired
+    assert _booked(node) == 0
+
+
+def test_given_a_member_that_its_group_is_ending_when_terminated_then_it_is_left_to_that(
+    aws, cluster, session, group, monkeypatch
+):
+    node = cluster.instances.get(instance_id=group.instance_ids[0])
+    leaving = replace(group, leaving_ids=frozenset({node.instance_id}))
+    monkeypatch.setattr(autoscaling, "describe_group", lambda *_, **__: leaving)
+    monkeypatch.setattr(autoscaling, "terminate_in_group", _die)
+
+    assert _run(_terminate(cluster, node)) == Action.Status.SUCCEEDED
+
+    node.refresh_from_db()
+    assert (node.state, node.changed_by_plan_id) == (Instance.State.STOPPING, None)
+
+
+def test_given_an_answer_that_is_lost_when_terminated_again_then_the_saving_is_ours_and_taken_out_once(
+    cluster, session, group, monkeypatch
+):
+    node, real = cluster.instances.get(instance_id=group.instance_ids[0]), autoscaling.terminate_in_group
+
+    def lost(**request):
+        real(**request)
+        raise AwsTimeout("No answer.")
+
+    action = _terminate(cluster, node)
+    with monkeypatch.context() as broken:
+        broken.setattr(autoscaling, "terminate_in_group", lost)
+        assert _run(action) == "waiting"
+    with _later(timedelta(seconds=16)):
+        assert _run(action, "two") == Action.Status.SUCCEEDED
+
+    node.refresh_from_db()
+    assert autoscaling.describe_group(session, name=GROUP).desired == group.desired - 1
+    assert node.changed_by_plan_id == action.plan_id
+
+
+def test_given_a_hook_that_holds_the_instance_when_terminated_then_booking_waits_for_its_end(
+    aws, cluster, session, group, monkeypatch
+):
+    node = cluster.instances.get(instance_id=group.instance_ids[0])
+    monkeypatch.setattr(autoscaling, "terminate_in_group", lambda **_: None)  # Terminating:Wait
+    assert _run(_terminate(cluster, node)) == Action.Status.SUCCEEDED
+
+    _scan(cluster, session, node)
+    node.refresh_from_db()
+    held = (node.state, node.terminated_at, _booked(node))
+    aws.room.terminate(node.instance_id, reason="auto-scaling", at=utcnow())
+    _scan(cluster, session, node)
+    node.refresh_from_db()
+
+    assert held == (Instance.State.STOPPING, None, 0)
+    assert node.state == Instance.State.TERMINATED
+    assert abs(_booked(node) - node.price) < Decimal("0.001")
+
+
+def _scan(cluster, session, node):
+    found = ec2.describe_instances(session, instance_ids=[node.instance_id])
+    apply_region(account=cluster.account, inventory=RegionInventory("us-east-1", utcnow(), found, (), ()))
 
 
 def test_given_a_lowered_minimum_when_restored_then_aws_grows_the_group_and_no_plan_lowers_it_again(
