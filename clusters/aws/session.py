@@ -35,9 +35,10 @@ _STS = Config(
     user_agent_extra="spotopt",
 )  # fmt: skip
 _CALLS = Config(
-    connect_timeout=5, read_timeout=30, retries={"mode": "adaptive", "total_max_attempts": 6},
+    connect_timeout=3, read_timeout=20, retries={"mode": "adaptive", "total_max_attempts": 4},
     max_pool_connections=10, user_agent_extra="spotopt",
 )  # fmt: skip
+"""One call is over within the lease of an AWS action, whatever happens to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +54,8 @@ class AccountSession:
 
     def __init__(self, grant: RoleGrant) -> None:
         """Assume the role now; raise AwsError when AWS does not let us."""
-        renew = _assumer(grant)
-        with translated(action="sts:AssumeRole", region=STS_REGION):
-            credentials = RefreshableCredentials.create_from_metadata(
-                metadata=renew(),
-                refresh_using=renew,
-                method="sts-assume-role",
-                advisory_timeout=RENEW_SECONDS,
-                mandatory_timeout=MUST_RENEW_SECONDS,
-            )
-        self._boto = boto3.Session(botocore_session=_botocore_session(credentials))
+        self._grant = grant
+        self._boto: boto3.Session | None = _assume(grant)
         self._clients: dict[tuple[str, str], Any] = {}
         self._lock = Lock()
 
@@ -81,9 +74,15 @@ class AccountSession:
         """Return the one client of a service in a region."""
         with self._lock:  # clients are safe to share, making them is not
             if (service, region) not in self._clients:
+                self._boto = self._boto or _assume(self._grant)
                 make: Callable[..., Any] = self._boto.client
                 self._clients[service, region] = make(service, region_name=region, config=_CALLS)
             return self._clients[service, region]
+
+    def expire(self) -> None:
+        """Let the credentials go, which AWS takes no more; the next call assumes the role anew."""
+        with self._lock:
+            self._boto, self._clients = None, {}
 
 
 class RegionSession:
@@ -121,6 +120,19 @@ class RegionSession:
 def session_for(grant: RoleGrant) -> AccountSession:
     """Return this process's session for a role, assuming it at first use; raise AwsError when refused."""
     return AccountSession(grant)
+
+
+def _assume(grant: RoleGrant) -> boto3.Session:
+    renew = _assumer(grant)
+    with translated(action="sts:AssumeRole", region=STS_REGION):
+        credentials = RefreshableCredentials.create_from_metadata(
+            metadata=renew(),
+            refresh_using=renew,
+            method="sts-assume-role",
+            advisory_timeout=RENEW_SECONDS,
+            mandatory_timeout=MUST_RENEW_SECONDS,
+        )
+    return boto3.Session(botocore_session=_botocore_session(credentials))
 
 
 class _AssumedRole(CredentialProvider):

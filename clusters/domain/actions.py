@@ -48,7 +48,7 @@ _DRAIN_LIFETIME = timedelta(minutes=15)
 _LIFETIME = timedelta(minutes=5)
 AGENT_LEASE = timedelta(minutes=5)
 ACTUATOR_LEASE = timedelta(minutes=2)
-"""After this long without a report an AWS action is taken over; its client token makes that safe."""
+"""After this long without a report an AWS action is taken over. Each call of AWS renews it and is shorter."""
 ACTUATION_PATIENCE = timedelta(minutes=30)
 """How long after its expiry a running AWS action may still be tried, while AWS throttles or is away."""
 

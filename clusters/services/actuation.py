@@ -18,7 +18,7 @@ from clusters.aws.errors import (
     AwsTimeout,
     AwsUnreachable,
 )
-from clusters.aws.session import RegionSession, RoleGrant, session_for
+from clusters.aws.session import AccountSession, RegionSession, RoleGrant, session_for
 from clusters.domain.actions import lease
 from clusters.domain.capacity import (
     CLUSTER_TAG,
@@ -78,15 +78,11 @@ def actuate(*, action_id: UUID, worker: str) -> str:
             action, Outcome(is_success=False, error_code="account_disconnected", error_message=message)
         )
     try:
-        session = session_for(RoleGrant(account.role_arn, account.external_id)).in_region(
-            action.cluster.region
-        )
-        outcome = _EXECUTORS[action.kind](action, session)
+        session = session_for(RoleGrant(account.role_arn, account.external_id))
+        outcome = _carried_out(action, session)
     except _Overtaken:
         return "skipped"  # the worker that took over records how it ends
     except _UNCERTAIN as error:
-        if isinstance(error, AwsSessionExpired):
-            session_for.cache_clear()
         return _try_again_later(action, error)
     except GuardrailViolated as refusal:
         code = str(refusal.extra["code"])
@@ -94,6 +90,14 @@ def actuate(*, action_id: UUID, worker: str) -> str:
     except AwsError as error:
         outcome = Outcome(is_success=False, error_code=error.code, error_message=error.detail)
     return _close(action, outcome)
+
+
+def _carried_out(action: Action, session: AccountSession) -> Outcome:
+    try:
+        return _EXECUTORS[action.kind](action, session.in_region(action.cluster.region))
+    except AwsSessionExpired:
+        session.expire()
+        raise
 
 
 def waiting_actions() -> list[UUID]:

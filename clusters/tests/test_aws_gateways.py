@@ -6,7 +6,9 @@ from botocore.exceptions import ClientError, EndpointConnectionError, NoCredenti
 
 from clusters.aws import autoscaling, ec2, eks
 from clusters.aws import errors as aws_errors
+from clusters.aws import session as aws_session
 from clusters.aws.session import AccountSession, RoleGrant, session_for
+from clusters.domain.actions import ACTUATOR_LEASE
 from clusters.domain.capacity import FleetOverride
 from simulator.fleets import CUSTOMER
 
@@ -148,6 +150,27 @@ def test_given_the_same_role_when_asked_for_twice_then_the_session_and_its_clien
     assert first.client("ec2", "us-east-1") is second.client("ec2", "us-east-1")
     assert first.identity().account_id == CUSTOMER
     assert "secret" not in repr(grant)
+
+
+def test_given_credentials_that_aws_takes_no_more_when_let_go_then_only_that_role_is_assumed_anew(aws):
+    roles = {secret: aws.make_role(secret, name=f"SpotOptimizer-{secret}") for secret in ("one", "two")}
+    one, other = (session_for(RoleGrant(role_arn, secret)) for secret, role_arn in roles.items())
+    before = [session.client("ec2", "us-east-1") for session in (one, other)]
+
+    one.expire()
+
+    after = [session.client("ec2", "us-east-1") for session in (one, other)]
+    assert [new is old for new, old in zip(after, before, strict=True)] == [False, True]
+    assert one.identity().account_id == CUSTOMER
+
+
+def test_given_a_call_that_fails_slowly_each_time_when_it_gives_up_then_the_lease_still_holds():
+    attempts = aws_session._CALLS.retries["total_max_attempts"]
+    pauses = sum(2**attempt for attempt in range(attempts - 1))
+
+    seconds = attempts * (aws_session._CALLS.connect_timeout + aws_session._CALLS.read_timeout) + pauses
+
+    assert timedelta(seconds=seconds) < ACTUATOR_LEASE
 
 
 def test_given_a_session_near_its_end_when_used_then_it_renews_itself(aws):
