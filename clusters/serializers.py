@@ -38,6 +38,7 @@ class ClusterSerializer(RowSerializer):
     monthly_cost = serializers.SerializerMethodField()
     is_cost_estimated = serializers.SerializerMethodField()
     booked_savings = MonthlyUsd(source="usd_booked", help_text="USD in the ledger, all time.")
+    is_booked_estimated = serializers.BooleanField(read_only=True)
     efficiency_score = serializers.SerializerMethodField(help_text="A to F; null when unmeasured.")
     status = serializers.SerializerMethodField(help_text="healthy, degraded or offline.")
     lifecycle = serializers.CharField(source="status", read_only=True)
@@ -50,8 +51,8 @@ class ClusterSerializer(RowSerializer):
         fields = [
             "id", "name", "account_id", "region", "environment", "k8s_version", "node_count", "spot_count",
             "pod_count", "pending_pods", "usd_per_hour", "monthly_cost", "is_cost_estimated",
-            "booked_savings", "efficiency_score", "status", "lifecycle", "maintenance_mode", "agent",
-            "last_synced_at", "as_of",
+            "booked_savings", "is_booked_estimated", "efficiency_score", "status", "lifecycle",
+            "maintenance_mode", "agent", "last_synced_at", "as_of",
         ]  # fmt: skip
 
     def get_monthly_cost(self, cluster: Any) -> str:
@@ -276,6 +277,9 @@ class SavingsSerializer(serializers.Serializer[Any]):
     """What the ledger booked: measured node-hours at recorded prices, never a forecast."""
 
     booked_usd = serializers.DecimalField(max_digits=None, decimal_places=8)
+    estimated = serializers.BooleanField(
+        source="is_estimated", help_text="Some of it was booked at estimated prices."
+    )
     booked_since = Instant(allow_null=True)
     booked_until = Instant(allow_null=True)
 

@@ -30,6 +30,8 @@ class SavingsEntry(Record, TenantModel):
     booked_until = models.DateTimeField()
     usd_per_hour = models.DecimalField(max_digits=12, decimal_places=6)
     usd = models.DecimalField(max_digits=16, decimal_places=8)
+    is_estimate = models.BooleanField(default=False)
+    """Some of its hours were booked at a price that was estimated, not told by AWS."""
     formula = models.CharField(max_length=255)
 
     class Meta:

@@ -13,7 +13,7 @@ from clusters.domain.contact import Contact, contact, is_stale
 from clusters.domain.efficiency import Efficiency
 from clusters.models import Action, Cluster, ClusterEvent, Instance, NodeGroup, SavingsEntry
 from clusters.selectors.guard import ALIVE
-from clusters.selectors.measures import ZERO_USD, efficiency_of, node_measures
+from clusters.selectors.measures import SOME_ESTIMATED, ZERO_USD, efficiency_of, node_measures
 from spotopt.core.errors import NotFound
 
 LARGEST_GRID = 300
@@ -53,6 +53,8 @@ class ClusterHead:
     memory_mib: int | None
     memory_asked_mib: int | None
     usd_booked: Decimal
+    is_booked_estimated: bool
+    """Some of it was booked at estimated prices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,9 @@ def cluster_head(cluster_id: UUID, *, now: datetime) -> ClusterHead:
     row: Any = rows.annotate(**node_measures("instances__")).first()
     if row is None:
         raise NotFound("There is no such cluster.")
-    booked = SavingsEntry.objects.filter(cluster_id=cluster_id).aggregate(usd=Coalesce(Sum("usd"), ZERO_USD))
+    booked = SavingsEntry.objects.filter(cluster_id=cluster_id).aggregate(
+        usd=Coalesce(Sum("usd"), ZERO_USD), is_estimated=SOME_ESTIMATED
+    )
     return ClusterHead(
         id=row.pk,
         name=row.name,
@@ -137,6 +141,7 @@ def cluster_head(cluster_id: UUID, *, now: datetime) -> ClusterHead:
         memory_mib=row.memory_total,
         memory_asked_mib=row.memory_asked,
         usd_booked=booked["usd"],
+        is_booked_estimated=booked["is_estimated"],
     )
 
 

@@ -15,7 +15,7 @@ from django.db.models.functions import Coalesce, TruncDay
 from clusters.domain.efficiency import Efficiency, efficiency
 from clusters.models import Cluster, ClusterSample, Instance, Price, SavingsEntry
 from clusters.selectors.guard import ALIVE
-from clusters.selectors.measures import ZERO_USD, node_measures
+from clusters.selectors.measures import SOME_ESTIMATED, ZERO_USD, node_measures
 
 LARGEST_FAMILIES = 5
 _BOOKED_DAYS = 14
@@ -63,6 +63,8 @@ class Booked:
     """Since midnight, UTC."""
     booked_until: datetime | None
     by_day: tuple[Decimal, ...]
+    is_estimated: bool = False
+    """Some of it was booked at estimated prices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +155,7 @@ def booked(account_id: UUID | None = None, *, now: datetime) -> Booked:
         this_month=Coalesce(Sum("usd", filter=Q(hour__gte=today.replace(day=1))), ZERO_USD),
         today=Coalesce(Sum("usd", filter=Q(hour__gte=today)), ZERO_USD),
         until=Max("booked_until"),
+        is_estimated=SOME_ESTIMATED,
     )
     days = (
         entries.filter(hour__gte=now - timedelta(days=_BOOKED_DAYS))
@@ -167,6 +170,7 @@ def booked(account_id: UUID | None = None, *, now: datetime) -> Booked:
         today=sums["today"],
         booked_until=sums["until"],
         by_day=tuple(day["usd"] for day in days),
+        is_estimated=sums["is_estimated"],
     )
 
 

@@ -14,7 +14,7 @@ from clusters.domain.contact import Contact, contact
 from clusters.domain.efficiency import Efficiency
 from clusters.models import Cluster, ClusterSample, SavingsEntry
 from clusters.selectors.fleet import binned
-from clusters.selectors.measures import efficiency_of, node_measures
+from clusters.selectors.measures import SOME_ESTIMATED, efficiency_of, node_measures
 from clusters.selectors.paging import Page, page_by_key
 
 PAGE_SIZE = 50
@@ -63,6 +63,7 @@ class ClusterRow:
     is_estimate: bool
     efficiency: Efficiency | None
     usd_booked: Decimal
+    is_booked_estimated: bool
     trend: tuple[Decimal, ...]
     """Cost of each of the last 24 hours, USD per hour."""
 
@@ -138,7 +139,8 @@ def _rows(found: Iterable[Any], now: datetime) -> tuple[ClusterRow, ...]:
             usd_per_hour=cluster.usd_per_hour,
             is_estimate=bool(cluster.estimated_total or cluster.unpriced_total),
             efficiency=efficiency_of(cluster),
-            usd_booked=booked.get(cluster.pk, Decimal(0)),
+            usd_booked=booked.get(cluster.pk, NOTHING)[0],
+            is_booked_estimated=booked.get(cluster.pk, NOTHING)[1],
             trend=tuple(trends.get(cluster.pk, ())),
         )
         for cluster in found
@@ -159,6 +161,11 @@ def _trends(keys: list[UUID], now: datetime) -> dict[UUID, list[Decimal]]:
     return trends
 
 
-def _booked(keys: list[UUID]) -> dict[UUID, Decimal]:
-    sums = SavingsEntry.objects.filter(cluster_id__in=keys).values_list("cluster_id").annotate(Sum("usd"))
-    return dict(sums)
+NOTHING = (Decimal(0), False)
+
+
+def _booked(keys: list[UUID]) -> dict[UUID, tuple[Decimal, bool]]:
+    """Return what is booked for each cluster in USD, and whether some of it is at estimated prices."""
+    entries = SavingsEntry.objects.filter(cluster_id__in=keys).values_list("cluster_id")
+    sums = entries.annotate(sum=Sum("usd"), is_estimated=SOME_ESTIMATED)
+    return {key: (usd, is_estimated) for key, usd, is_estimated in sums}

@@ -3,12 +3,15 @@
 from decimal import Decimal
 from typing import Any
 
+from django.contrib.postgres.aggregates import BoolOr
 from django.db.models import Count, DecimalField, F, FloatField, Max, Q, Sum, Value
 from django.db.models.functions import Cast, Coalesce, Least
 
 from clusters.domain.efficiency import Efficiency, efficiency
 from clusters.selectors.guard import ALIVE
 
+SOME_ESTIMATED = BoolOr("is_estimate", default=False)
+"""Whether some ledger entries hold estimated prices."""
 ZERO_USD = Value(Decimal(0), output_field=DecimalField(max_digits=14, decimal_places=6))
 
 

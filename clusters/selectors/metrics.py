@@ -15,7 +15,7 @@ from clusters.domain.efficiency import Efficiency, efficiency
 from clusters.models import ClusterSample, Instance, SavingsEntry
 from clusters.selectors.fleet import binned
 from clusters.selectors.guard import ALIVE
-from clusters.selectors.measures import ZERO_USD, node_measures
+from clusters.selectors.measures import SOME_ESTIMATED, ZERO_USD, node_measures
 
 LARGEST_FAMILIES = 8
 BOOKED_OVER = timedelta(days=30)
@@ -56,6 +56,8 @@ class Savings:
     booked_usd: Decimal
     booked_since: datetime | None
     booked_until: datetime | None
+    is_estimated: bool
+    """Some of it was booked at estimated prices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +97,11 @@ def spending(scope: Scope, *, now: datetime) -> Spending:
         **node_measures(), cpu=Avg("cpu_util"), memory=Avg("memory_util")
     )
     entries = _narrowed(SavingsEntry.objects.filter(hour__gt=now - BOOKED_OVER), scope)
+    booked = entries.aggregate(usd=Coalesce(Sum("usd"), ZERO_USD), is_estimated=SOME_ESTIMATED)
     return Spending(
         usd_per_hour=row["usd_per_hour"],
-        is_estimated=bool(row["estimated_total"] or row["unpriced_total"]),
-        booked_usd=entries.aggregate(usd=Coalesce(Sum("usd"), ZERO_USD))["usd"],
+        is_estimated=bool(row["estimated_total"] or row["unpriced_total"] or booked["is_estimated"]),
+        booked_usd=booked["usd"],
         nodes=row["node_total"],
         spot_nodes=row["spot_total"],
         efficiency=efficiency(
@@ -116,9 +119,12 @@ def spending(scope: Scope, *, now: datetime) -> Spending:
 def savings(scope: Scope) -> Savings:
     """Return everything the ledger ever booked (one query)."""
     sums = _narrowed(SavingsEntry.objects.all(), scope).aggregate(
-        usd=Coalesce(Sum("usd"), ZERO_USD), since=Min("booked_from"), until=Max("booked_until")
+        usd=Coalesce(Sum("usd"), ZERO_USD),
+        since=Min("booked_from"),
+        until=Max("booked_until"),
+        is_estimated=SOME_ESTIMATED,
     )
-    return Savings(sums["usd"], sums["since"], sums["until"])
+    return Savings(sums["usd"], sums["since"], sums["until"], sums["is_estimated"])
 
 
 def spot_pools(scope: Scope) -> list[SpotPool]:

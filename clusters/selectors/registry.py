@@ -3,7 +3,7 @@
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Avg, Count, OuterRef, Q, QuerySet, Subquery, Sum
+from django.db.models import Avg, Count, Exists, OuterRef, Q, QuerySet, Subquery, Sum
 from django.db.models.functions import Coalesce
 
 from clusters.models import Action, Cluster, Instance, Interruption, NodeGroup, SavingsEntry, Workload
@@ -21,6 +21,7 @@ def clusters() -> QuerySet[Cluster]:
         .select_related("account")
         .annotate(**node_measures("instances__"), unready_total=Count("instances", filter=waiting))
         .annotate(usd_booked=Coalesce(Subquery(booked.annotate(usd=Sum("usd")).values("usd")), ZERO_USD))
+        .annotate(is_booked_estimated=Exists(booked.filter(is_estimate=True)))
         .order_by("name", "pk")
     )
 

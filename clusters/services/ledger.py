@@ -20,6 +20,7 @@ _FORMULA = {
     Kind.REMOVED: "recorded price × hours since AWS stopped billing the removed node",
     Kind.ADDED: "− recorded price × hours that the launched node was billed",
 }
+_ESTIMATED = " (some at an estimated price)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ def book_savings(*, organization_id: UUID) -> int:
         entries,
         update_conflicts=True,
         unique_fields=["instance", "kind", "hour"],
-        update_fields=["booked_until", "usd_per_hour", "usd", "updated_at"],
+        update_fields=["booked_until", "usd_per_hour", "usd", "is_estimate", "formula", "updated_at"],
     )
     if entries:
         announce(organization_id=organization_id, topic="savings")
@@ -124,6 +125,7 @@ def _entry(account: _Account, piece: Slice, known: SavingsEntry | None) -> Savin
     price = instance.price
     assert price is not None and instance.cluster_id is not None  # noqa: S101, PT018  # by the caller
     usd = piece.usd(price) * _SIGN[account.kind]
+    is_estimate = instance.price_is_estimate or (known is not None and known.is_estimate)
     return SavingsEntry(
         organization_id=instance.organization_id,
         cluster_id=instance.cluster_id,
@@ -135,5 +137,6 @@ def _entry(account: _Account, piece: Slice, known: SavingsEntry | None) -> Savin
         booked_until=piece.end,
         usd_per_hour=price,
         usd=usd + (known.usd if known else 0),
-        formula=_FORMULA[account.kind],
+        is_estimate=is_estimate,
+        formula=_FORMULA[account.kind] + (_ESTIMATED if is_estimate else ""),
     )

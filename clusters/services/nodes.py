@@ -9,7 +9,7 @@ from django.db.models import F
 from clusters.domain.back_off import FORGOTTEN_AFTER, next_back_off_seconds
 from clusters.domain.capacity import SPOTOPT_GROUP, FoundInstance, PoolRefusal, ScalingGroup
 from clusters.domain.interruptions import TAKEN_BACK
-from clusters.models import Action, Cluster, Instance, NodeGroup, PoolState
+from clusters.models import Action, Cluster, Instance, NodeGroup, PoolState, Price
 from clusters.selectors.guard import ALIVE
 from clusters.selectors.market import price_of
 from clusters.services.ledger import requested_cpu_millis
@@ -50,6 +50,7 @@ def record_launch(*, action: Action, found: FoundInstance) -> Instance:
             "terminated_at": (found.ended_at or utcnow()) if is_over else None,
             "termination_reason": found.end_reason[:255] if is_over else "",
             "price": quote.usd_per_hour if quote else None,
+            "price_is_estimate": quote is not None and quote.source == Price.Source.ESTIMATE,
             "launched_at": found.launched_at,
             "launch_action_id": action.pk,
             "last_seen_at": utcnow(),

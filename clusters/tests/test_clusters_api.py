@@ -68,8 +68,9 @@ def test_given_a_cluster_when_listed_then_every_documented_field_is_exact(api_as
         "id": str(cluster.pk), "name": "prod-1", "account_id": str(cluster.account_id), "region": "us-east-1",
         "environment": "prod", "k8s_version": "1.33", "node_count": 2, "spot_count": 1, "pod_count": 30,
         "pending_pods": 0, "usd_per_hour": "0.252000", "monthly_cost": "183.96", "is_cost_estimated": False,
-        "booked_savings": "1.50", "efficiency_score": "F", "status": "healthy", "lifecycle": "active",
-        "maintenance_mode": False, "agent": {"status": "connected", "version": "1.2.0"},
+        "booked_savings": "1.50", "is_booked_estimated": False, "efficiency_score": "F", "status": "healthy",
+        "lifecycle": "active", "maintenance_mode": False,
+        "agent": {"status": "connected", "version": "1.2.0"},
         "last_synced_at": None,
     }  # fmt: skip
 
@@ -309,7 +310,7 @@ def test_given_nothing_when_the_numbers_are_read_then_they_are_unknown_not_inven
     }  # fmt: skip
     assert speak.get("/api/v1/metrics/timeseries").json() == {"points": [], "total": 0}
     assert speak.get("/api/v1/metrics/savings").json() == {
-        "booked_usd": "0.00000000", "booked_since": None, "booked_until": None,
+        "booked_usd": "0.00000000", "estimated": False, "booked_since": None, "booked_until": None,
     }  # fmt: skip
 
 

@@ -9,6 +9,10 @@ from hypothesis import strategies as st
 
 from clusters.domain.ledger import hour_slices, workload_changed
 from clusters.models import Instance, SavingsEntry
+from clusters.selectors.detail import cluster_head
+from clusters.selectors.fleet import booked
+from clusters.selectors.metrics import Scope, savings
+from clusters.selectors.registry import clusters
 from clusters.services.ledger import book_savings
 from clusters.tests.factories import InstanceFactory, WorkloadFactory
 
@@ -138,6 +142,34 @@ def test_given_a_node_without_a_price_when_booked_then_nothing_is_claimed_for_it
 
     with time_machine.travel(START + timedelta(hours=1), tick=False):
         assert book_savings(organization_id=in_acme.pk) == 0
+
+
+def test_given_an_estimated_price_when_booked_then_the_entries_and_every_sum_say_so(in_acme):
+    removed, _, _ = _moved()
+    Instance.objects.filter(pk=removed.pk).update(price_is_estimate=True)
+
+    with time_machine.travel(START + timedelta(minutes=10), tick=False):
+        book_savings(organization_id=in_acme.pk)
+    Instance.objects.filter(pk=removed.pk).update(price_is_estimate=False)
+    with time_machine.travel(START + timedelta(minutes=20), tick=False):
+        book_savings(organization_id=in_acme.pk)  # goes on in the same hour
+        sums = booked(now=START)
+
+    told = {entry.kind: entry for entry in SavingsEntry.objects.all()}
+    assert {kind: entry.is_estimate for kind, entry in told.items()} == {"removed": True, "added": False}
+    assert told["removed"].formula.endswith("(some at an estimated price)")
+    head = cluster_head(removed.cluster_id, now=START)
+    assert {sums.is_estimated, savings(Scope()).is_estimated, head.is_booked_estimated} == {True}
+
+
+def test_given_prices_that_were_told_when_booked_then_no_sum_is_called_an_estimate(in_acme):
+    _moved()
+
+    with time_machine.travel(START + timedelta(minutes=10), tick=False):
+        book_savings(organization_id=in_acme.pk)
+
+    (row,) = clusters()
+    assert {booked(now=START).is_estimated, savings(Scope()).is_estimated, row.is_booked_estimated} == {False}
 
 
 @given(start=st.datetimes(datetime(2026, 1, 1), datetime(2027, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001

@@ -10,6 +10,7 @@ from django.db.models import Count, Max, Min, OuterRef, Q, QuerySet, Subquery, S
 from django.db.models.functions import Coalesce
 
 from clusters.models import Cluster, SavingsEntry
+from clusters.selectors.measures import SOME_ESTIMATED, ZERO_USD
 from clusters.selectors.paging import Page, page_by_key
 from policies.domain.progress import MAX_QUOTE_AGE
 from policies.models import OptimizationJob, Plan, PlanStep
@@ -81,6 +82,8 @@ class BookedByPlan:
     usd: Decimal
     since: datetime | None
     until: datetime | None
+    is_estimated: bool
+    """Some of it was booked at estimated prices."""
 
     @property
     def usd_per_hour(self) -> Decimal | None:
@@ -234,9 +237,12 @@ def plan_page(plan_id: UUID, *, now: datetime) -> PlanPage:
 def booked_by(plan_id: UUID) -> BookedByPlan:
     """Return what the ledger holds for a plan (one query)."""
     row = SavingsEntry.objects.filter(plan_id=plan_id).aggregate(
-        usd=Sum("usd"), since=Min("booked_from"), until=Max("booked_until")
+        usd=Coalesce(Sum("usd"), ZERO_USD),
+        since=Min("booked_from"),
+        until=Max("booked_until"),
+        is_estimated=SOME_ESTIMATED,
     )
-    return BookedByPlan(usd=row["usd"] or Decimal(0), since=row["since"], until=row["until"])
+    return BookedByPlan(**row)
 
 
 def newest_job(cluster_id: UUID) -> OptimizationJob | None:
