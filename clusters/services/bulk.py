@@ -37,29 +37,34 @@ def upsert(
     fields: dict[str, Any] = {str(field.column): field for field in model._meta.concrete_fields}  # noqa: SLF001
     fixed = [name for name in fields if name not in columns]
     values = [_adapted(fields[name], [row[index] for row in rows]) for index, name in enumerate(columns)]
-    arrays = ", ".join(f"%s::{_sql_type(fields[name])}[]" for name in columns)
-    taken = [f"v.{name}" for name in columns]
-    taken += ["gen_random_uuid()" if fields[name].primary_key else "%s" for name in fixed]
-    news = {name: f"COALESCE(EXCLUDED.{name}, t.{name})" for name in keep_when_null}
-    news = {name: news.get(name, f"EXCLUDED.{name}") for name in update}
-    differs = f"({', '.join(f't.{name}' for name in update)}) IS DISTINCT FROM ({', '.join(news.values())})"
-    stamp = ", updated_at = EXCLUDED.updated_at" if "updated_at" in fields else ""
-    sql = (
-        f"INSERT INTO {model._meta.db_table} AS t ({', '.join([*columns, *fixed])}) "  # noqa: S608, SLF001
-        f"SELECT {', '.join(taken)} FROM unnest({arrays}) AS v({', '.join(columns)}) "
-        f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET "
-        f"{', '.join(f'{name} = {value}' for name, value in news.items())}{stamp} "
-        f"WHERE {differs}{f' AND NOT ({unless})' if unless else ''} RETURNING xmax = 0"
-    )
     constants = [
         fields[name].get_db_prep_save(fields[name].get_default(), connection)
         for name in fixed
         if not fields[name].primary_key
     ]
+    arrays = ", ".join(f"%s::{_sql_type(fields[name])}[]" for name in columns)
+    taken = [f"v.{name}" for name in columns]
+    taken += ["gen_random_uuid()" if fields[name].primary_key else "%s" for name in fixed]
+    sql = (
+        f"INSERT INTO {model._meta.db_table} AS t ({', '.join([*columns, *fixed])}) "  # noqa: S608, SLF001
+        f"SELECT {', '.join(taken)} FROM unnest({arrays}) AS v({', '.join(columns)}) "
+        f"ON CONFLICT ({', '.join(key)}) "
+        f"{_changes(update, keep_when_null, unless, is_stamped='updated_at' in fields)} RETURNING xmax = 0"
+    )
     with connection.cursor() as cursor:
         cursor.execute(sql, [*constants, *values])
         fresh = [is_new for (is_new,) in cursor.fetchall()]
     return Written(inserted=sum(fresh), updated=len(fresh) - sum(fresh))
+
+
+def _changes(update: Sequence[str], keep_when_null: Sequence[str], unless: str, *, is_stamped: bool) -> str:
+    """Return what happens to a row that is there already: nothing where it is as given."""
+    news = {name: f"COALESCE(EXCLUDED.{name}, t.{name})" for name in keep_when_null}
+    news = {name: news.get(name, f"EXCLUDED.{name}") for name in update}
+    changes = [f"{name} = {value}" for name, value in news.items()]
+    changes += ["updated_at = EXCLUDED.updated_at"] if is_stamped else []
+    differs = f"({', '.join(f't.{name}' for name in update)}) IS DISTINCT FROM ({', '.join(news.values())})"
+    return f"DO UPDATE SET {', '.join(changes)} WHERE {differs}{f' AND NOT ({unless})' if unless else ''}"
 
 
 def _adapted(field: "Field[Any, Any]", values: list[Any]) -> list[Any]:
