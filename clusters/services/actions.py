@@ -37,11 +37,12 @@ def request_action(
 ) -> Action:
     """Queue one action and return it; the same key returns the first one, whatever its state.
 
-    Raises GuardrailViolated, with nothing queued, when the safety floor forbids it already now.
+    Raises GuardrailViolated, with nothing queued, when the safety floor forbids it already now, and Conflict
+    when the key stands for another act.
     """
     known = Action.objects.filter(idempotency_key=idempotency_key).first()
     if known is not None:
-        return known
+        return _of_the_same_act(known, cluster.pk, kind)
     action = draft(
         cluster=cluster, kind=kind, target=target, params=params, reason=reason, actor=actor,
         idempotency_key=idempotency_key, plan_id=plan_id, is_voluntary=is_voluntary,
@@ -117,7 +118,13 @@ def _queue(action: Action, actor: Actor) -> Action:
             enqueue("clusters.actuate_action", organization_id=stored.organization_id, action_id=stored.pk)
         else:
             announce(organization_id=stored.organization_id, topic="agent", cluster_id=str(stored.cluster_id))
-    return stored
+    return _of_the_same_act(stored, action.cluster_id, action.kind)
+
+
+def _of_the_same_act(known: Action, cluster_id: UUID, kind: str) -> Action:
+    if (known.cluster_id, known.kind) != (cluster_id, kind):
+        raise Conflict("The idempotency key stands for another act already.", action_id=str(known.pk))
+    return known
 
 
 _COPIED = (

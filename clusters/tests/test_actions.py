@@ -51,6 +51,18 @@ def test_given_one_key_when_asked_twice_then_one_action_is_queued_and_one_event_
     assert [log.event for log in AuditLog.objects.all()] == ["clusters.action.requested"]
 
 
+def test_given_the_key_of_another_act_when_asked_then_it_is_a_conflict_and_nothing_is_queued(cluster):
+    _request(cluster, key="same")
+    elsewhere = InstanceFactory(cluster=ClusterFactory())
+
+    with pytest.raises(Conflict, match="another act"):
+        _request(cluster, key="same", kind="uncordon_node")
+    with pytest.raises(Conflict, match="another act"):
+        _request(elsewhere.cluster, key="same", node=elsewhere)
+
+    assert Action.objects.count() == 1
+
+
 def test_given_safe_mode_when_asked_then_it_refuses_and_writes_nothing(cluster):
     platform.set_safe_mode(actor=Actor.system(None), value="on")
 
