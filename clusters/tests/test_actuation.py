@@ -39,8 +39,15 @@ def session(linked):
     return session_for(RoleGrant(linked.role_arn, linked.external_id)).in_region("us-east-1")
 
 
+MEMBERS = 4
+
+
 @pytest.fixture
-def group(session):
+def group(aws, session):
+    """The group with its members, whatever a test before took out of it."""
+    autoscaling.set_sizes(session=session, group_name=GROUP, minimum=1, desired=MEMBERS)
+    aws.server.tick(utcnow())
+    aws.room.advance(utcnow())
     return autoscaling.describe_group(session, name=GROUP)
 
 
