@@ -1,5 +1,6 @@
 import pytest
 from django.db import IntegrityError
+from django.db.models import QuerySet
 from rest_framework_simplejwt.exceptions import TokenError
 from rest_framework_simplejwt.tokens import RefreshToken
 
@@ -38,10 +39,14 @@ def test_given_nobody_when_signing_up_then_everything_a_dashboard_needs_exists(d
 
 @pytest.mark.parametrize("failing", [User, Organization, Membership, Account, AuditLog, AuditChain])
 def test_given_an_insert_that_fails_when_signing_up_then_nothing_is_left(db, monkeypatch, failing):
-    def fail(self, *args, **kwargs):
-        raise RuntimeError("disk full")
+    insert = QuerySet._insert
 
-    monkeypatch.setattr(failing, "save", fail)
+    def fail(rows, *args, **kwargs):
+        if rows.model is failing:
+            raise RuntimeError("disk full")
+        return insert(rows, *args, **kwargs)
+
+    monkeypatch.setattr(QuerySet, "_insert", fail)  # what both save and bulk_create end in
 
     with pytest.raises(RuntimeError, match="disk full"):
         _sign_up()
