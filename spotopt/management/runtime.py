@@ -1,6 +1,7 @@
 """The processes of one machine: started in order, watched, restarted when they die, stopped cleanly."""
 
 import base64
+import fcntl
 import json
 import os
 import secrets
@@ -8,9 +9,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -33,6 +36,8 @@ WORKERS = {
 }
 """The Celery workers: which queues each serves, and with how many threads."""
 READY_SECONDS = 90
+LEAVE_SECONDS = 20.0
+"""How long a start waits for the last run on the same data to stop."""
 _RESTART_PAUSES = (0.2, 1, 2, 5, 10)
 _SETTLED_SECONDS = 10
 """A process that lived this long does not die in a loop."""
@@ -102,11 +107,26 @@ class Runtime:
 
     def run(self) -> None:
         """Start everything, watch it until asked to stop, then stop it in reverse order."""
-        try:
-            self._start()
-            self._watch()
-        finally:
-            self._shut_down()
+        with self._alone():
+            try:
+                self._start()
+                self._watch()
+            finally:
+                self._shut_down()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the data for this run; wait for one that is stopping, and refuse beside one that goes on."""
+        with (self._state / "lock").open("w") as lock:
+            is_free = _locked(lock)
+            if not is_free:
+                self._say("Another run uses the same data; waiting for it to stop")
+            deadline = time.monotonic() + LEAVE_SECONDS
+            while not is_free:
+                if self._stop.wait(_POLL_SECONDS) or time.monotonic() > deadline:
+                    raise SystemExit(f"Another run uses {self._state}: stop it, or choose another --state.")
+                is_free = _locked(lock)
+            yield
 
     # --- start -------------------------------------------------------------------------------------
 
@@ -315,6 +335,14 @@ class Runtime:
 
     def _say(self, message: str) -> None:
         self._print(f"[{time.monotonic() - self._begun:6.1f} s] {message}")
+
+
+def _locked(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _tail(path: Path, lines: int = 30) -> str:
