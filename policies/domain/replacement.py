@@ -24,7 +24,8 @@ second loss soon costs most."""
 CROWD_WEIGHT = 2.0
 """What a pool's share of the replacements adds to its price, so that one pool never takes many of them."""
 LARGEST_SHARE = 0.25
-"""Of the replacements chosen together, at most this share comes from one pool while others have room."""
+"""Of the replacements chosen together, at most this share may come from one pool while others have room,
+whichever of a launch's pools AWS takes."""
 TYPE_WEIGHT = 0.5
 """What a type's share of the replacements adds: AWS often runs short of a type in several zones at once."""
 
@@ -86,6 +87,7 @@ class _Market:
         self._size = max(1, len(staying) + len(lost))
         self._lost = max(1, len(lost))
         self._taken: Counter[Pool] = Counter()
+        """Launches chosen so far that may come from each pool."""
         self._types: Counter[str] = Counter()
         self._rules = rules
         usable = [o for o in allowed if not _is_spot(o) or (o.zone_id, o.instance_type) not in shunned]
@@ -101,12 +103,11 @@ class _Market:
         roomy = [priced for priced, has_room in zip(of_type, able, strict=True) if has_room]
         return [offer for offer, _ in sorted(roomy or of_type, key=self._charge)]
 
-    def take(self, offer: Offer) -> None:
-        """Count a choice against its pool."""
-        pool = (offer.instance_type, offer.zone)
-        self._pools[pool] += 1
-        self._taken[pool] += 1
-        self._types[offer.instance_type] += 1
+    def take(self, first: Offer, others: Sequence[Offer]) -> None:
+        """Count a choice against its pool, and each pool that AWS may take instead as one that could."""
+        self._pools[first.instance_type, first.zone] += 1
+        self._taken.update((offer.instance_type, offer.zone) for offer in (first, *others))
+        self._types[first.instance_type] += 1
 
     @property
     def falls_back(self) -> bool:
@@ -146,7 +147,7 @@ def _choose(number: int, lost: Lost, market: _Market, workloads: Mapping[str, Wo
     if not found:
         return Choice(lost.node.id, None, "No pool that the policy allows holds the node's pods.")
     first, *others = found
-    market.take(first)
+    market.take(first, others)
     launch = Launch(
         id=f"r{number}",
         instance_type=first.instance_type,
