@@ -8,7 +8,7 @@ from django.db import migrations
 def keep_moving(apps: Any, _schema_editor: Any) -> None:
     """Let stored documents say what they did."""
     policies = apps.get_model("policies", "ClusterPolicy")
-    for policy in policies._base_manager.filter(config__binpack__method="delete_empty"):  # noqa: SLF001
+    for policy in policies._base_manager.filter(config__binpack__method="delete_empty"):  # noqa: SLF001  # every tenant's
         policy.config["binpack"]["method"] = "replace_and_move"
         policy.save(update_fields=["config"])
 

@@ -1,222 +1,30 @@
-"""Plans carried out on rows: an executor stands for AWS and the agent, and may be told to misbehave."""
+"""Plans carried out on rows, from their approval to a tidy end."""
 
 from datetime import timedelta
 from decimal import Decimal
 
 import pytest
-import time_machine
 from django.db import connection
-from django.db.models import Count
 
 from accounts import platform
 from accounts.models import Account
 from audit.models import AuditLog
 from clusters.domain.interruptions import Kind as NoticeKind
 from clusters.domain.interruptions import Notice
-from clusters.models import Action, Instance, NodeGroup, Price
-from clusters.selectors.guard import cluster_facts
-from clusters.services import actions, handover, interruptions
+from clusters.models import Action, Instance, Price
+from clusters.services import actions, interruptions
 from clusters.tests.factories import (
-    ClusterFactory,
     InstanceFactory,
-    NodeGroupFactory,
     PlacementFactory,
     WorkloadFactory,
 )
-from policies.models import OptimizationJob, Plan, PlanStep
+from policies.models import Plan
 from policies.services import conductor, execution, run
-from policies.services.policies import PolicyChange, change_policy, default_policy_for
+from policies.services.policies import PolicyChange, change_policy
+from policies.tests.stage import run_plan
 from spotopt.core.actor import Actor
 from spotopt.core.clock import utcnow
 from spotopt.core.errors import Conflict, GuardrailViolated
-
-SECONDS_BETWEEN_TICKS = 10
-
-
-class Executor:
-    """Does what AWS and the agent would do, on rows; ``broken`` maps an action kind to an error code."""
-
-    def __init__(self, cluster, clock):
-        self.cluster, self.clock = cluster, clock
-        self.broken: dict[str, str] = {}
-        self.results: dict[str, dict[str, object]] = {}
-        self.is_silent = False
-        self.launched = 0
-        self.most_disrupted = 0
-
-    def step(self):
-        """Execute every waiting action, let the agent report, and tell the time."""
-        self.clock.shift(timedelta(seconds=SECONDS_BETWEEN_TICKS))
-        if not self.is_silent:
-            for action in handover.claim_for_agent(
-                cluster_id=self.cluster.pk, agent_id="agent", deliver=list, limit=100
-            ):
-                self._do(action)
-        for action in Action.objects.filter(route="aws", status="pending"):
-            if actions.claim_for_actuator(action_id=action.pk, worker="worker"):
-                action.refresh_from_db()
-                self._do(action)
-        if not self.is_silent:
-            self.clock.shift(timedelta(seconds=1))
-            type(self.cluster).objects.filter(pk=self.cluster.pk).update(snapshot_at=utcnow())
-            Instance.objects.filter(state="pending").update(state="running", is_ready=True)
-        disrupted = cluster_facts(self.cluster.pk).disrupted
-        self.most_disrupted = max(self.most_disrupted, len(disrupted))
-
-    def _do(self, action):
-        code = self.broken.get(action.kind, "")
-        if not code:
-            getattr(self, f"_{action.kind}")(action)
-        actions.report_result(
-            action_id=action.pk,
-            claimed_by=action.claimed_by,
-            succeeded=not code,
-            result=self.results.get(action.kind, {}),
-            error_code=code,
-            error_message=code,
-        )
-
-    def _node(self, action):
-        return Instance.objects.filter(instance_id=action.params["instance_id"])
-
-    def _soft_cordon_node(self, action):
-        self._node(action).update(taints=[{"key": "spotopt.io/consolidating", "effect": "PreferNoSchedule"}])
-
-    def _cordon_node(self, action):
-        self._node(action).update(is_cordoned=True)
-
-    def _uncordon_node(self, action):
-        self._node(action).update(is_cordoned=False, taints=[])
-
-    def _drain_node(self, action):
-        node = self._node(action).get()
-        node.is_cordoned = True
-        node.save()
-        room = Instance.objects.filter(
-            cluster=self.cluster, state="running", is_cordoned=False, is_ready=True
-        )
-        target = room.exclude(pk=node.pk).annotate(pods=Count("placements")).order_by("pods", "pk").first()
-        for placed in node.placements.all():
-            there, is_new = target.placements.get_or_create(
-                workload=placed.workload,
-                organization_id=placed.organization_id,
-                defaults={"count": placed.count},
-            )
-            if not is_new:
-                there.count += placed.count
-                there.save()
-            placed.delete()
-
-    def _launch_node(self, action):
-        self.launched += 1
-        group, _ = NodeGroup.objects.get_or_create(
-            cluster=self.cluster, name="spotopt", kind="spotopt", organization_id=self.cluster.organization_id
-        )
-        InstanceFactory(
-            cluster=self.cluster,
-            node_group=group,
-            state="pending",
-            is_ready=False,
-            lifecycle=action.params["capacity_type"],
-            instance_type=action.params["instance_type"],
-            price=Decimal(action.params["usd_per_hour"]),
-            launched_at=utcnow(),
-            launch_action_id=action.pk,
-            az=action.params["zone"],
-            az_id=action.params["zone_id"],
-        )
-
-    def _terminate_instance(self, action):
-        self._node(action).update(state="terminated", terminated_at=utcnow(), is_ready=False)
-
-
-@pytest.fixture
-def clock():
-    with time_machine.travel("2026-11-23T12:00:00Z", tick=False) as traveller:
-        yield traveller
-
-
-@pytest.fixture
-def cluster(in_acme, clock):
-    row = ClusterFactory()
-    group = NodeGroupFactory(cluster=row)
-    for _number in range(10):
-        node = InstanceFactory(cluster=row, node_group=group)
-        workload = WorkloadFactory(cluster=row, replicas=1, ready_replicas=1)
-        PlacementFactory(workload=workload, instance=node, count=1)
-    default_policy_for(row)
-    return row
-
-
-@pytest.fixture
-def executor(cluster, clock):
-    return Executor(cluster, clock)
-
-
-@pytest.fixture
-def plan(cluster):
-    """Two waves: each buys one spot node and removes one of the ten on-demand nodes."""
-    nodes = list(cluster.instances.order_by("node_name")[:2])
-    waves = [_wave(number, node) for number, node in enumerate(nodes, start=1)]
-    job = OptimizationJob.objects.create(
-        organization_id=cluster.organization_id, cluster=cluster, status="completed", requested_by="test"
-    )
-    row = Plan.objects.create(
-        organization_id=cluster.organization_id,
-        cluster=cluster,
-        job=job,
-        policy_version=1,
-        quoted_at=utcnow(),
-        usd_per_hour_before=Decimal("1.92"),
-        usd_per_hour_after=Decimal("1.656"),
-        lower_bound_usd_per_hour=Decimal("0.5"),
-        spot_replacement_usd_per_hour=Decimal("0.264"),
-        bin_packing_usd_per_hour=0,
-        risk=0.05,
-        nodes_before=10,
-        nodes_after=10,
-        pods_moved=2,
-        document={"waves": waves},
-    )
-    seq = 0
-    for number, node in enumerate(nodes, start=1):
-        target = {"instance_id": node.instance_id, "node_name": node.node_name, "reason": "Cheaper on spot."}
-        for kind, name, usd, params in [
-            ("launch", f"n{number}", "0.06", {}),
-            ("cordon", node.node_name, "0.192", target),
-            ("drain", node.node_name, "0.192", target),
-            ("terminate", node.node_name, "0.192", target),
-            ("verify", "cluster", "0", {}),
-        ]:
-            seq += 1
-            PlanStep.objects.create(
-                organization_id=cluster.organization_id, plan=row, seq=seq, wave=number, kind=kind,
-                target=name, usd_per_hour=Decimal(usd), params=params,
-            )  # fmt: skip
-    return row
-
-
-def _wave(number, node):
-    launch = {
-        "id": f"n{number}", "instance_type": "m6i.xlarge", "zone": "us-east-1a", "zone_id": "use1-az1",
-        "capacity_type": "spot", "usd_per_hour": "0.060000", "interruption_risk": 0.01,
-        "alternatives": ["use1-az1:m6a.xlarge:spot"], "pods": [],
-    }  # fmt: skip
-    removal = {
-        "node_id": node.node_name, "instance_id": node.instance_id, "usd_per_hour": "0.192000",
-        "reason_code": "replaced_by_spot", "reason": "Cheaper on spot.", "pods_moved": 1,
-    }  # fmt: skip
-    return {"launches": [launch], "removals": [removal]}
-
-
-def _run(plan, executor, *, ticks=60, until=None):
-    for _ in range(ticks):
-        execution.advance_plan(plan_id=plan.pk)
-        plan.refresh_from_db()
-        if plan.finished_at or (until and until()):
-            return plan
-        executor.step()
-    return plan
 
 
 def _kinds_done(plan):
@@ -228,7 +36,7 @@ def test_given_an_approved_plan_when_it_runs_then_every_step_completes_in_order(
 ):
     execution.approve_plan(plan_id=plan.pk, actor=owner)
 
-    _run(plan, executor)
+    run_plan(plan, executor)
 
     assert plan.status == Plan.Status.COMPLETED, plan.stop_reason
     assert {status for *_, status in _kinds_done(plan)} == {"completed"}
@@ -249,7 +57,7 @@ def test_given_a_policy_that_surges_when_the_plan_drains_then_the_agent_is_told(
     change_policy(cluster_id=cluster.pk, change=change, actor=owner)
     execution.approve_plan(plan_id=plan.pk, actor=owner)
 
-    _run(plan, executor)
+    run_plan(plan, executor)
 
     drains = Action.objects.filter(kind="drain_node")
     assert [action.params.get("surge") for action in drains] == [True, True]
@@ -274,10 +82,10 @@ def test_given_safe_mode_in_the_middle_when_it_runs_then_it_stops_and_leaves_the
     plan, executor, owner
 ):
     execution.approve_plan(plan_id=plan.pk, actor=owner)
-    _run(plan, executor, until=lambda: plan.steps.filter(kind="launch", status="completed").exists())
+    run_plan(plan, executor, until=lambda: plan.steps.filter(kind="launch", status="completed").exists())
     platform.set_safe_mode(actor=Actor.system(None), value="on")
 
-    _run(plan, executor, ticks=120)
+    run_plan(plan, executor, ticks=120)
 
     assert plan.status == Plan.Status.STOPPED
     assert "Safe mode" in plan.stop_reason
@@ -293,7 +101,7 @@ def test_given_a_drain_blocked_by_a_budget_when_it_runs_then_that_node_stays_and
     execution.approve_plan(plan_id=plan.pk, actor=owner)
     executor.broken["drain_node"] = "pdb_blocked"
 
-    _run(plan, executor, ticks=150)
+    run_plan(plan, executor, ticks=150)
 
     assert plan.status in (Plan.Status.STOPPED, Plan.Status.COMPLETED)
     assert plan.steps.get(wave=1, kind="drain").status == "failed"
@@ -313,7 +121,7 @@ def test_given_a_removal_that_did_not_happen_when_the_plan_ends_then_its_record_
     plan.steps.update(status="completed")
     plan.steps.filter(kind="terminate", wave=1).update(status="skipped")
 
-    _run(plan, executor)
+    run_plan(plan, executor)
 
     assert plan.status == Plan.Status.COMPLETED
     told = AuditLog.objects.get(event="policies.plan.completed").sentence
@@ -326,7 +134,7 @@ def test_given_no_capacity_anywhere_when_it_runs_then_it_stops_after_three_tries
     execution.approve_plan(plan_id=plan.pk, actor=owner)
     executor.broken["launch_node"] = "no_capacity"
 
-    _run(plan, executor, ticks=100)
+    run_plan(plan, executor, ticks=100)
 
     assert plan.status == Plan.Status.STOPPED
     assert "no_capacity" in plan.stop_reason
@@ -338,14 +146,14 @@ def test_given_an_agent_that_falls_silent_when_it_runs_then_it_stops_once_the_ag
     plan, executor, owner
 ):
     execution.approve_plan(plan_id=plan.pk, actor=owner)
-    _run(plan, executor, until=lambda: plan.steps.filter(kind="launch", status="completed").exists())
+    run_plan(plan, executor, until=lambda: plan.steps.filter(kind="launch", status="completed").exists())
     executor.is_silent = True
-    _run(plan, executor, ticks=70, until=lambda: plan.status == Plan.Status.STOPPING)
+    run_plan(plan, executor, ticks=70, until=lambda: plan.status == Plan.Status.STOPPING)
     assert "silent" in plan.stop_reason
     assert not Action.objects.filter(kind="terminate_instance").exists()
 
     executor.is_silent = False
-    _run(plan, executor, ticks=60)
+    run_plan(plan, executor, ticks=60)
 
     assert plan.status == Plan.Status.STOPPED
     assert not [i for i in Instance.objects.filter(state="running") if i.is_cordoned or i.taints]
@@ -353,10 +161,10 @@ def test_given_an_agent_that_falls_silent_when_it_runs_then_it_stops_once_the_ag
 
 def test_given_pods_that_find_no_place_when_verifying_then_the_plan_stops(plan, executor, owner, cluster):
     execution.approve_plan(plan_id=plan.pk, actor=owner)
-    _run(plan, executor, until=lambda: plan.steps.filter(kind="terminate", status="completed").exists())
+    run_plan(plan, executor, until=lambda: plan.steps.filter(kind="terminate", status="completed").exists())
     cluster.workloads.filter(pk=cluster.workloads.first().pk).update(pending_replicas=3)
 
-    _run(plan, executor, ticks=80, until=lambda: plan.status == Plan.Status.STOPPING)
+    run_plan(plan, executor, ticks=80, until=lambda: plan.status == Plan.Status.STOPPING)
 
     assert "3 pods found no place" in plan.stop_reason
     assert plan.steps.get(wave=2, kind="drain").status != "completed"
@@ -368,11 +176,11 @@ def test_given_pods_that_waited_before_when_as_many_others_wait_after_then_the_p
     job, evicted = cluster.workloads.all()[:2]
     cluster.workloads.filter(pk=job.pk).update(pending_replicas=2)
     execution.approve_plan(plan_id=plan.pk, actor=owner)
-    _run(plan, executor, until=lambda: plan.steps.filter(kind="terminate", status="completed").exists())
+    run_plan(plan, executor, until=lambda: plan.steps.filter(kind="terminate", status="completed").exists())
     cluster.workloads.filter(pk=job.pk).update(pending_replicas=0)
     cluster.workloads.filter(pk=evicted.pk).update(pending_replicas=2)
 
-    _run(plan, executor, ticks=80, until=lambda: plan.status == Plan.Status.STOPPING)
+    run_plan(plan, executor, ticks=80, until=lambda: plan.status == Plan.Status.STOPPING)
 
     assert "2 pods found no place" in plan.stop_reason
 
@@ -389,9 +197,11 @@ def test_given_a_launch_that_was_tried_twice_when_both_nodes_live_then_the_plan_
             Instance.objects.filter(launch_action_id=action.pk).update(state="running")
 
     monkeypatch.setattr(executor, "_launch_node", slow_at_first)
-    _run(plan, executor, until=lambda: executor.launched == 2)
+    run_plan(plan, executor, until=lambda: executor.launched == 2)
     Instance.objects.filter(launch_action_id__isnull=False).update(is_ready=True)
-    _run(plan, executor, until=lambda: plan.steps.filter(wave=1, kind="verify", status="completed").exists())
+    run_plan(
+        plan, executor, until=lambda: plan.steps.filter(wave=1, kind="verify", status="completed").exists()
+    )
 
     bought = Instance.objects.filter(launch_action_id__isnull=False, state="running")
     assert bought.count() >= 2
@@ -411,7 +221,9 @@ def test_given_a_node_that_aws_took_before_it_was_terminated_when_verified_then_
     monkeypatch.setattr(executor, "_terminate_instance", taken)
     execution.approve_plan(plan_id=plan.pk, actor=owner)
 
-    _run(plan, executor, until=lambda: plan.steps.filter(wave=1, kind="verify", status="completed").exists())
+    run_plan(
+        plan, executor, until=lambda: plan.steps.filter(wave=1, kind="verify", status="completed").exists()
+    )
 
     assert plan.steps.get(wave=1, kind="terminate").status == "completed"
     assert run.PlanRun(plan).savings_until(1)[1] == -Decimal("0.06")
@@ -421,7 +233,9 @@ def test_given_a_new_node_that_aws_takes_when_another_stands_in_for_it_then_the_
     plan, executor, owner, cluster
 ):
     execution.approve_plan(plan_id=plan.pk, actor=owner)
-    _run(plan, executor, until=lambda: plan.steps.filter(wave=1, kind="verify", status="completed").exists())
+    run_plan(
+        plan, executor, until=lambda: plan.steps.filter(wave=1, kind="verify", status="completed").exists()
+    )
     reaction = actions.request_action(
         cluster=cluster, kind="launch_node", target="stand-in", params={}, reason="", actor=owner,
         idempotency_key="stand-in", is_voluntary=False,
@@ -462,7 +276,7 @@ def test_given_idle_new_nodes_when_the_plan_ends_then_those_stay_that_the_floor_
     _fill_old_nodes_first(executor, monkeypatch, doomed)
     execution.approve_plan(plan_id=plan.pk, actor=owner)
 
-    _run(plan, executor, ticks=120)
+    run_plan(plan, executor, ticks=120)
 
     assert plan.status == Plan.Status.COMPLETED, plan.stop_reason
     ready = cluster.instances.filter(state="running", is_ready=True, is_cordoned=False)
@@ -474,10 +288,10 @@ def test_given_an_idle_new_node_when_retired_then_it_is_drained_of_pods_that_are
     plan, executor, owner
 ):
     execution.approve_plan(plan_id=plan.pk, actor=owner)
-    _run(plan, executor, until=lambda: plan.steps.filter(kind="launch", status="completed").exists())
+    run_plan(plan, executor, until=lambda: plan.steps.filter(kind="launch", status="completed").exists())
     execution.stop_plan(plan_id=plan.pk, actor=owner)
 
-    _run(plan, executor, ticks=40)
+    run_plan(plan, executor, ticks=40)
 
     spare = Instance.objects.filter(launch_action_id__isnull=False).first()
     asked = Action.objects.filter(params__instance_id=spare.instance_id).order_by("created_at")
@@ -488,10 +302,10 @@ def test_given_a_node_that_costs_far_more_than_quoted_when_its_wave_is_verified_
     plan, executor, owner
 ):
     execution.approve_plan(plan_id=plan.pk, actor=owner)
-    _run(plan, executor, until=lambda: executor.launched)
+    run_plan(plan, executor, until=lambda: executor.launched)
     Instance.objects.filter(launch_action_id__isnull=False).update(price=Decimal("0.19"))
 
-    _run(plan, executor)
+    run_plan(plan, executor)
 
     assert plan.status == Plan.Status.STOPPED
     assert plan.document["stop_code"] == "savings_short"
@@ -505,7 +319,7 @@ def test_given_a_person_who_stops_it_when_it_runs_then_pending_actions_are_cance
     execution.stop_plan(plan_id=plan.pk, actor=owner, reason="Not today.")
 
     assert set(Action.objects.values_list("status", flat=True)) == {"cancelled"}
-    _run(plan, executor, ticks=60)
+    run_plan(plan, executor, ticks=60)
     assert plan.status == Plan.Status.STOPPED
     assert plan.stop_reason.startswith("Not today.")
 
@@ -536,14 +350,16 @@ def test_given_an_agent_silent_at_the_start_when_it_runs_then_nothing_is_bought(
 def test_given_a_wait_for_the_budget_when_it_runs_then_no_attempt_is_used_up(plan, executor, owner, cluster):
     execution.approve_plan(plan_id=plan.pk, actor=owner)
     other = cluster.instances.order_by("node_name").last()
-    _run(plan, executor, until=lambda: plan.steps.filter(wave=1, kind="launch", status="completed").exists())
+    run_plan(
+        plan, executor, until=lambda: plan.steps.filter(wave=1, kind="launch", status="completed").exists()
+    )
     Instance.objects.filter(pk=other.pk).update(is_cordoned=True)
-    _run(plan, executor, ticks=8)
+    run_plan(plan, executor, ticks=8)
     cordon = plan.steps.get(wave=1, kind="cordon")
     assert (cordon.status, cordon.attempts) == ("planned", 0)
     Instance.objects.filter(pk=other.pk).update(is_cordoned=False)
 
-    _run(plan, executor)
+    run_plan(plan, executor)
 
     cordon.refresh_from_db()
     assert (plan.status, cordon.status, cordon.attempts) == (Plan.Status.COMPLETED, "completed", 1)
@@ -558,7 +374,7 @@ def test_given_a_node_that_a_person_cordoned_when_the_plan_is_stopped_then_it_st
     Instance.objects.filter(instance_id=mine).update(is_cordoned=True)
     executor.step()
 
-    _run(plan, executor, ticks=20)
+    run_plan(plan, executor, ticks=20)
 
     assert plan.status == Plan.Status.STOPPED
     assert Instance.objects.get(instance_id=mine).is_cordoned
@@ -575,7 +391,7 @@ def test_given_a_node_that_a_person_cordoned_before_its_drain_failed_when_tidied
     monkeypatch.setattr(executor, "_uncordon_node", lambda action: executor._node(action).update(taints=[]))
     execution.approve_plan(plan_id=plan.pk, actor=owner)
 
-    _run(plan, executor)
+    run_plan(plan, executor)
 
     assert plan.status in (Plan.Status.STOPPED, Plan.Status.COMPLETED)
     assert "tidied" not in plan.stop_reason
@@ -589,10 +405,10 @@ def test_given_a_pod_pending_since_before_when_the_plan_is_stopped_then_its_idle
 ):
     cluster.workloads.filter(pk=cluster.workloads.first().pk).update(pending_replicas=1)
     execution.approve_plan(plan_id=plan.pk, actor=owner)
-    _run(plan, executor, until=lambda: plan.steps.filter(kind="launch", status="completed").exists())
+    run_plan(plan, executor, until=lambda: plan.steps.filter(kind="launch", status="completed").exists())
     execution.stop_plan(plan_id=plan.pk, actor=owner)
 
-    _run(plan, executor, ticks=40)
+    run_plan(plan, executor, ticks=40)
 
     assert plan.status == Plan.Status.STOPPED
     assert not Instance.objects.filter(launch_action_id__isnull=False, state="running").exists()
@@ -602,13 +418,13 @@ def test_given_pods_that_land_on_a_node_being_retired_when_tidied_then_it_is_ope
     plan, executor, owner, cluster
 ):
     execution.approve_plan(plan_id=plan.pk, actor=owner)
-    _run(plan, executor, until=lambda: plan.steps.filter(kind="launch", status="completed").exists())
+    run_plan(plan, executor, until=lambda: plan.steps.filter(kind="launch", status="completed").exists())
     execution.stop_plan(plan_id=plan.pk, actor=owner)
     spare = Instance.objects.filter(launch_action_id__isnull=False)
-    _run(plan, executor, ticks=40, until=lambda: Action.objects.filter(kind="cordon_node").exists())
+    run_plan(plan, executor, ticks=40, until=lambda: Action.objects.filter(kind="cordon_node").exists())
     PlacementFactory(workload=WorkloadFactory(cluster=cluster), instance=spare.get(), count=1)
 
-    _run(plan, executor, ticks=40)
+    run_plan(plan, executor, ticks=40)
 
     assert plan.status == Plan.Status.STOPPED
     assert (spare.get().state, spare.get().is_cordoned) == ("running", False)
@@ -618,14 +434,16 @@ def test_given_a_node_that_aws_is_taking_when_the_plan_is_stopped_then_nothing_o
     plan, executor, owner, cluster
 ):
     execution.approve_plan(plan_id=plan.pk, actor=owner)
-    _run(plan, executor, until=lambda: plan.steps.filter(wave=1, kind="cordon", status="completed").exists())
+    run_plan(
+        plan, executor, until=lambda: plan.steps.filter(wave=1, kind="cordon", status="completed").exists()
+    )
     node = cluster.instances.get(instance_id=plan.steps.get(wave=1, kind="cordon").params["instance_id"])
     Instance.objects.filter(pk=node.pk).update(lifecycle="spot")
     told = [Notice(NoticeKind.INTERRUPTION, node.instance_id, utcnow())]
     interruptions.notices_from_agent(cluster_id=cluster.pk, notices=told)
     execution.stop_plan(plan_id=plan.pk, actor=owner)
 
-    _run(plan, executor, ticks=5)
+    run_plan(plan, executor, ticks=5)
 
     node.refresh_from_db()
     assert (node.state, node.is_cordoned) == ("running", True)
@@ -734,7 +552,7 @@ def test_given_a_new_node_that_aws_takes_before_it_is_ready_when_the_plan_goes_o
         state="terminated", terminated_at=utcnow(), termination_reason="Server.SpotInstanceTermination"
     )
 
-    _run(plan, executor)
+    run_plan(plan, executor)
 
     assert plan.status == Plan.Status.COMPLETED, plan.stop_reason
     assert executor.launched == 3
@@ -744,7 +562,7 @@ def test_given_a_node_that_aws_takes_while_its_plan_runs_then_the_plan_ends_clea
     plan, executor, owner, cluster
 ):
     execution.approve_plan(plan_id=plan.pk, actor=owner)
-    _run(plan, executor, until=lambda: Action.objects.filter(kind="cordon_node").exists())
+    run_plan(plan, executor, until=lambda: Action.objects.filter(kind="cordon_node").exists())
     going = cluster.instances.get(instance_id=Action.objects.get(kind="cordon_node").params["instance_id"])
     executor._drain_node(Action.objects.get(kind="cordon_node"))
     Instance.objects.filter(pk=going.pk).update(
@@ -752,7 +570,7 @@ def test_given_a_node_that_aws_takes_while_its_plan_runs_then_the_plan_ends_clea
         is_ready=False,
     )  # fmt: skip
 
-    _run(plan, executor, ticks=200)
+    run_plan(plan, executor, ticks=200)
 
     assert plan.finished_at is not None
     assert not Instance.objects.filter(is_cordoned=True, state="running").exists()

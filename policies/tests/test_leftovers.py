@@ -9,7 +9,7 @@ from clusters.models import Action, Instance
 from policies.models import Plan
 from policies.services import execution
 from policies.services.leftovers import open_leftovers, organizations_with_marks
-from policies.tests.test_conductor import _run, clock, cluster, executor, plan  # noqa: F401  # fixtures
+from policies.tests.stage import run_plan
 from spotopt.core.actor import Actor
 
 LOOKS = 12
@@ -21,15 +21,15 @@ def marked():
 
 
 @pytest.fixture
-def half_done(plan, executor, owner):  # noqa: F811  # the fixture
+def half_done(plan, executor, owner):
     """A plan with a node cordoned and others that pods are steered away from."""
     execution.approve_plan(plan_id=plan.pk, actor=owner)
-    _run(plan, executor, until=lambda: plan.steps.filter(kind="cordon", status="completed").exists())
+    run_plan(plan, executor, until=lambda: plan.steps.filter(kind="cordon", status="completed").exists())
     assert len(marked()) == 2
     return plan
 
 
-def time_passes(plan, clock, looks=LOOKS):  # noqa: F811  # the fixture
+def time_passes(plan, clock, looks=LOOKS):
     for _ in range(looks):
         clock.shift(timedelta(minutes=5))
         execution.advance_plan(plan_id=plan.pk)
@@ -37,7 +37,7 @@ def time_passes(plan, clock, looks=LOOKS):  # noqa: F811  # the fixture
 
 
 def test_given_an_agent_that_was_away_for_long_when_it_is_back_then_no_mark_of_ours_is_left(
-    half_done, executor, clock  # noqa: F811  # fixtures
+    half_done, executor, clock
 ):  # fmt: skip
     executor.is_silent = True
     time_passes(half_done, clock)
@@ -55,7 +55,7 @@ def test_given_an_agent_that_was_away_for_long_when_it_is_back_then_no_mark_of_o
 
 
 def test_given_a_long_freeze_when_it_is_lifted_then_no_mark_of_ours_is_left(
-    half_done, executor, clock  # noqa: F811  # fixtures
+    half_done, executor, clock
 ):  # fmt: skip
     platform.set_safe_mode(actor=Actor.system(None), value="freeze")
     for _ in range(LOOKS):
@@ -77,7 +77,7 @@ def test_given_a_plan_under_way_when_looked_at_then_its_marks_are_left(half_done
     assert open_leftovers() == 0
 
 
-def test_given_a_node_that_somebody_else_cordoned_when_looked_at_then_it_is_not_asked_about(cluster):  # noqa: F811  # the fixture
+def test_given_a_node_that_somebody_else_cordoned_when_looked_at_then_it_is_not_asked_about(cluster):
     Instance.objects.filter(pk=cluster.instances.first().pk).update(is_cordoned=True)
 
     assert open_leftovers() == 0
