@@ -1,4 +1,4 @@
-"""The agents' short road: ordinary heartbeats and idle claims, in front of Django.
+"""The agents' short road: ordinary heartbeats and claims, in front of Django.
 
 Whatever is not ordinary, a wrong key or a malformed body among it, goes on to the views as it came.
 """
@@ -66,7 +66,7 @@ class AgentRoad:
             document = read_json(body, SMALL_BODY_BYTES, encoding)
             if what == "heartbeat":
                 return await self._beat(digest(token), cluster_id, wire(protocol.Heartbeat, document))
-            return await _wait(digest(token), cluster_id, wire(protocol.Claim, document))
+            return await _claim(Ask(digest(token), cluster_id, wire(protocol.Claim, document)))
         except (SpotOptError, ParseError, ValueError):
             return None
 
@@ -77,12 +77,13 @@ class AgentRoad:
         return None if answer is None else {"ack": True} | protocol.dump(answer)
 
 
-async def _wait(key_hash: str, cluster_id: UUID, claim: protocol.Claim) -> Any:
-    key_id = await desk().asks.ask(Ask(key_hash, cluster_id, claim))
-    if key_id is None:
-        return None
-    woken = await waiting.waiting_room().wait(cluster_id, key_id, claim.wait_seconds)
-    return {"actions": []} if woken is Woken.BY_TIME else None
+async def _claim(ask: Ask) -> Any:
+    served = await desk().claims.ask(ask)
+    if served is not None and not served.commands:
+        woken = await waiting.waiting_room().wait(ask.cluster_id, served.key_id, ask.claim.wait_seconds)
+        if woken is not Woken.BY_TIME:
+            served = await desk().claims.ask(ask)  # which looks at the key again
+    return None if served is None else {"actions": []} | protocol.dump(protocol.Commands(served.commands))
 
 
 class Pace:

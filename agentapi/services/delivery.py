@@ -1,7 +1,7 @@
 """Hand actions to agents as signed commands, and take their results."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -32,10 +32,25 @@ def claim(*, cluster_id: UUID, request: protocol.Claim) -> tuple[protocol.Comman
     claimed = handover.claim_for_agent(
         cluster_id=cluster_id,
         agent_id=request.agent_id,
-        deliver=lambda granted: _deliver(granted, request.agent_id),
+        deliver=_deliver,
         limit=request.limit,
     )
     return (*lost, *claimed)
+
+
+def claim_for_many(*, requests: Mapping[UUID, protocol.Claim]) -> dict[UUID, tuple[protocol.Command, ...]]:
+    """Give many clusters' agents, which are known to lead them, their actions in one go; return by cluster.
+
+    A cluster is missing where ``claim`` has to look closer, or finds nothing.
+    """
+    claimed = handover.claim_for_agents(
+        claimants={
+            cluster_id: handover.Claimant(request.agent_id, request.limit)
+            for cluster_id, request in requests.items()
+        },
+        deliver=_deliver,
+    )
+    return {cluster_id: tuple(commands) for cluster_id, commands in claimed.items()}
 
 
 def store_result(*, cluster_id: UUID, action_id: UUID, result: protocol.Result) -> AgentAction:
@@ -97,13 +112,13 @@ def _lost(cluster_id: UUID, request: protocol.Claim) -> list[protocol.Command]:
     return [_command(each) for each in picked_up if str(each.action_id) not in known]
 
 
-def _deliver(granted: Sequence[Action], agent_id: str) -> list[protocol.Command]:
-    deliveries = [_delivery(action, agent_id) for action in granted]
-    AgentAction.objects.bulk_create(deliveries)
+def _deliver(granted: Sequence[Action]) -> list[protocol.Command]:
+    deliveries = [_delivery(action) for action in granted]
+    AgentAction.unscoped.bulk_create(deliveries)
     return [_command(delivery) for delivery in deliveries]
 
 
-def _delivery(action: Action, agent_id: str) -> AgentAction:
+def _delivery(action: Action) -> AgentAction:
     delivery = AgentAction(
         organization_id=action.organization_id,
         cluster_id=action.cluster_id,
@@ -112,7 +127,7 @@ def _delivery(action: Action, agent_id: str) -> AgentAction:
         payload=dict(action.params),
         nonce=secrets.token_urlsafe(24),
         status=AgentAction.Status.PICKED_UP,
-        picked_up_by=agent_id,
+        picked_up_by=action.claimed_by,
         picked_up_at=utcnow(),
         expires_at=action.expires_at,
     )

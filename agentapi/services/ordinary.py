@@ -1,8 +1,8 @@
-"""What agents say all the time, answered for many of them by one statement.
+"""What agents say all the time, answered for many of them at once.
 
-Ordinary is a heartbeat of a connected agent whose configuration is current, and a claim while nothing waits
-for its agent. Whatever else comes is told apart here and left to `presence`, `keys` and `delivery`, whose
-rules these statements repeat in SQL: they decide nothing but that nothing has to be decided.
+Ordinary is a heartbeat of a connected agent whose configuration is current, and a claim of a connected agent
+that lost nothing on the way. Whatever else comes is told apart here and left to `presence`, `keys` and
+`delivery`, whose rules these statements repeat in SQL: they decide nothing but what is ordinary.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 from django.db import Error, connection
 
 from agentapi import protocol
+from agentapi.services import delivery
 from agentapi.services.keys import SERVED_ORGANIZATIONS
 from agentapi.services.waiting import in_database
 from spotopt.core.clock import utcnow
@@ -62,16 +63,17 @@ SELECT alive.cluster_id, alive.agent_id,
 FROM alive
 """  # noqa: S608  # made of constants
 """A heartbeat that a crash of the database loses is followed by another: no commit waits for the disk."""
-_IDLE = f"""
+_CLAIMS = f"""
 WITH said AS (
     SELECT * FROM unnest(%(keys)s, %(clusters)s::uuid[], %(agents)s, %(known)s)
         AS s(key_hash, cluster_id, agent_id, known)
 )
-SELECT s.cluster_id, s.agent_id, k.id FROM said s CROSS JOIN LATERAL (SELECT k.* FROM {_GOOD_KEYS}) k
+SELECT s.cluster_id, s.agent_id, k.id,
+       EXISTS (SELECT FROM actions x WHERE x.cluster_id = s.cluster_id AND x.route = 'agent'
+               AND x.status = 'pending' AND x.expires_at > %(now)s)
+FROM said s CROSS JOIN LATERAL (SELECT k.* FROM {_GOOD_KEYS}) k
 JOIN agent_instances a ON a.cluster_id = s.cluster_id AND a.agent_id = s.agent_id AND a.status = 'online'
-WHERE NOT EXISTS (SELECT FROM actions x WHERE x.cluster_id = s.cluster_id AND x.route = 'agent'
-                  AND x.status = 'pending' AND x.expires_at > %(now)s)
-  AND NOT EXISTS (SELECT FROM agent_actions d WHERE d.cluster_id = s.cluster_id AND d.status = 'picked_up'
+WHERE NOT EXISTS (SELECT FROM agent_actions d WHERE d.cluster_id = s.cluster_id AND d.status = 'picked_up'
                   AND d.action_id::text <> ALL(string_to_array(s.known, ',')))
 """  # noqa: S608  # made of constants
 
@@ -92,6 +94,14 @@ class Ask:
     key_hash: str
     cluster_id: UUID
     claim: protocol.Claim
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """The answer to a claim, and the id of the key that came with it."""
+
+    key_id: UUID
+    commands: tuple[protocol.Command, ...]
 
 
 def take_signs(signs: Sequence[Sign]) -> list[protocol.HeartbeatAnswer | None]:
@@ -119,14 +129,25 @@ def take_signs(signs: Sequence[Sign]) -> list[protocol.HeartbeatAnswer | None]:
     return answers
 
 
-def find_idle(asks: Sequence[Ask]) -> list[UUID | None]:
-    """Return for each claim the id of its key while nothing waits for its agent; None where it must look."""
+def answer_claims(asks: Sequence[Ask]) -> list[Served | None]:
+    """Give each agent what waits for it; None for a claim that is not ordinary.
+
+    Of several claims for one cluster the first gets its commands, and the others are not ordinary.
+    """
     columns = {
         "agents": [ask.claim.agent_id for ask in asks],
         "known": [",".join(ask.claim.known_actions) for ask in asks],
     }
-    idle = {(cluster, agent): key for cluster, agent, key in _ask(_IDLE, asks, columns)}
-    return [idle.get((ask.cluster_id, ask.claim.agent_id)) for ask in asks]
+    keys = {(cluster, agent): (key, busy) for cluster, agent, key, busy in _ask(_CLAIMS, asks, columns)}
+    known = [(ask, *keys.get((ask.cluster_id, ask.claim.agent_id), (None, False))) for ask in asks]
+    first = {ask.cluster_id: ask.claim for ask, _, is_busy in reversed(known) if is_busy}
+    commands = delivery.claim_for_many(requests=first) if first else {}
+    answers: list[Served | None] = []
+    for ask, key_id, is_busy in known:
+        mine = commands.pop(ask.cluster_id, ()) if is_busy else ()
+        is_ordinary = key_id is not None and bool(mine) == is_busy
+        answers.append(Served(key_id, mine) if is_ordinary else None)
+    return answers
 
 
 def _ask(statement: str, said: Sequence[Sign] | Sequence[Ask], columns: dict[str, Any]) -> list[Any]:
@@ -181,7 +202,7 @@ class Desk:
     """Where the agents' words of one event loop are collected."""
 
     signs: Together[Sign, protocol.HeartbeatAnswer]
-    asks: Together[Ask, UUID]
+    claims: Together[Ask, Served]
 
 
 _desks: WeakKeyDictionary[asyncio.AbstractEventLoop, Desk] = WeakKeyDictionary()
@@ -191,5 +212,5 @@ def desk() -> Desk:
     """Return the desk of the running event loop."""
     loop = asyncio.get_running_loop()
     if loop not in _desks:
-        _desks[loop] = Desk(Together(take_signs), Together(find_idle))
+        _desks[loop] = Desk(Together(take_signs), Together(answer_claims))
     return _desks[loop]

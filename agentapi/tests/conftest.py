@@ -17,13 +17,19 @@ from spotopt.core.tenancy import tenant
 AGENT_ID = "agent-0000-0000"
 
 
+def _cluster_of(organization, aws_account_id="111122223333"):
+    with tenant(organization.pk):
+        account = Account.objects.create(
+            organization=organization, alias="main", aws_account_id=aws_account_id, status="active"
+        )
+        return Cluster.objects.create(
+            organization=organization, account=account, name="prod", region="us-east-1"
+        )
+
+
 @pytest.fixture
 def cluster(acme):
-    with tenant(acme.pk):
-        account = Account.objects.create(
-            organization=acme, alias="main", aws_account_id="111122223333", status=Account.Status.ACTIVE
-        )
-        return Cluster.objects.create(organization=acme, account=account, name="prod", region="us-east-1")
+    return _cluster_of(acme)
 
 
 @pytest.fixture
@@ -75,8 +81,19 @@ def registered(cluster, agent_token, registration, speak):
 
 
 @pytest.fixture
+def neighbour(rival, registration, speak):
+    """Another organization's cluster, and the token of its agent, which has registered."""
+    cluster = _cluster_of(rival, "444455556666")
+    actor = Actor(kind="user", organization_id=rival.pk, label="mallory@rival.test", role="owner")
+    with tenant(rival.pk):
+        token = keys.create_key(cluster=cluster, description="test", expires_at=None, actor=actor).token
+    assert speak(cluster.pk, "agent/register", registration, token).status_code == 200
+    return cluster, token
+
+
+@pytest.fixture
 def make_action(cluster):
-    def make(number=0, **fields):
+    def make(number=0, *, cluster=cluster, **fields):
         defaults = {
             "organization_id": cluster.organization_id,
             "cluster": cluster,

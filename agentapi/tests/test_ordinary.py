@@ -7,13 +7,16 @@ import pytest
 from django.db import DatabaseError, InterfaceError, connection
 from django.test.utils import CaptureQueriesContext
 
+from accounts import platform
 from agentapi import protocol, road
-from agentapi.models import AgentInstance, APIKey
+from agentapi.models import AgentAction, AgentInstance, APIKey
 from agentapi.services import delivery, ordinary, waiting
-from agentapi.services.ordinary import Ask, Sign, find_idle, take_signs
+from agentapi.services.ordinary import Ask, Served, Sign, answer_claims, take_signs
 from agentapi.services.waiting import Woken
 from agentapi.tests.conftest import AGENT_ID
-from clusters.models import AgentConfig, Cluster
+from clusters.models import AgentConfig, Cluster, Instance, Interruption
+from spotopt.core import crypto
+from spotopt.core.actor import Actor
 from spotopt.core.clock import utcnow
 from spotopt.core.crypto import digest
 from spotopt.core.tenancy import tenant
@@ -67,7 +70,7 @@ def test_given_a_key_that_opens_nothing_when_it_speaks_then_the_long_road_refuse
     APIKey.unscoped.update(**changes)
 
     assert take_signs([sign(cluster, registered)]) == [None]
-    assert find_idle([ask(cluster, registered)]) == [None]
+    assert answer_claims([ask(cluster, registered)]) == [None]
     assert AgentInstance.unscoped.get().last_heartbeat_at == before
     answer = speak(cluster.pk, "heartbeat", protocol.dump(sign(cluster, registered).heartbeat), registered)
     assert answer.status_code in (401, 403)
@@ -92,7 +95,7 @@ def test_given_an_agent_that_is_not_online_when_it_speaks_then_it_is_not_ordinar
     AgentInstance.unscoped.update(status=status)
 
     assert take_signs([sign(cluster, registered)]) == [None]
-    assert find_idle([ask(cluster, registered)]) == [None]
+    assert answer_claims([ask(cluster, registered)]) == [None]
 
 
 def test_given_a_configuration_that_changed_when_it_beats_then_it_is_not_ordinary_until_acknowledged(
@@ -108,19 +111,107 @@ def test_given_a_configuration_that_changed_when_it_beats_then_it_is_not_ordinar
     assert take_signs([current])[0].config_version == 2
 
 
-def test_given_work_that_waits_or_was_lost_on_the_way_when_it_claims_then_it_is_not_idle(
+def test_given_work_that_waits_when_claimed_then_it_comes_signed_and_a_lost_command_is_not_ordinary(
     cluster, registered, make_action
 ):
     key_id = APIKey.unscoped.get().pk
-    assert find_idle([ask(cluster, registered)]) == [key_id]
+    assert answer_claims([ask(cluster, registered)]) == [Served(key_id, ())]
     action = make_action(1)
-    assert find_idle([ask(cluster, registered)]) == [None]
 
+    [served] = answer_claims([ask(cluster, registered)])
+
+    [command] = served.commands
+    assert (command.action_id, command.agent_id) == (str(action.pk), AGENT_ID)
+    assert command.is_signed_by(crypto.public_key())
+    action.refresh_from_db()
+    assert (action.status, action.claimed_by) == ("running", AGENT_ID)
+    assert action.lease_until > action.claimed_at
+    assert answer_claims([ask(cluster, registered)]) == [None]
+    assert answer_claims([ask(cluster, registered, str(action.pk))]) == [Served(key_id, ())]
+
+
+def test_given_agents_of_two_organizations_when_they_claim_together_then_each_gets_its_own_oldest_first(
+    cluster, registered, make_action, neighbour
+):
+    other, token = neighbour
+    mine = [make_action(number) for number in range(3)]
+    theirs = make_action(9, cluster=other)
+    two = Ask(digest(registered), cluster.pk, protocol.Claim(agent_id=AGENT_ID, limit=2))
+
+    served = answer_claims([two, ask(other, token)])
+
+    assert [[command.action_id for command in each.commands] for each in served] == [
+        [str(mine[0].pk), str(mine[1].pk)],
+        [str(theirs.pk)],
+    ]
+    deliveries = AgentAction.unscoped.values_list("action_id", "organization_id")
+    assert set(deliveries) == {
+        (mine[0].pk, cluster.organization_id),
+        (mine[1].pk, cluster.organization_id),
+        (theirs.pk, other.organization_id),
+    }
+
+
+def test_given_one_claim_sent_twice_when_answered_together_then_only_the_first_gets_the_commands(
+    cluster, registered, make_action
+):
+    make_action(1)
+
+    first, second = answer_claims([ask(cluster, registered)] * 2)
+
+    assert len(first.commands) == 1
+    assert second is None
+    assert AgentAction.unscoped.count() == 1
+
+
+def freeze(_cluster):
+    platform.set_safe_mode(actor=Actor.system(None), value="freeze")
+
+
+def give_notice(cluster):
+    node = Instance.unscoped.get()
     with tenant(cluster.organization_id):
-        delivery.claim(cluster_id=cluster.pk, request=protocol.Claim(agent_id=AGENT_ID))
+        Interruption.objects.create(
+            organization_id=cluster.organization_id,
+            cluster=cluster,
+            instance=node,
+            kind=Interruption.Kind.INTERRUPTION,
+            noticed_at=utcnow(),
+            deadline=utcnow() + timedelta(minutes=2),
+        )
 
-    assert find_idle([ask(cluster, registered)]) == [None]
-    assert find_idle([ask(cluster, registered, str(action.pk))]) == [key_id]
+
+@pytest.mark.parametrize(("forbid", "is_for_all"), [(freeze, True), (give_notice, False)])
+def test_given_work_that_the_floor_forbids_now_when_claimed_together_then_the_long_road_refuses_it(
+    cluster, registered, make_action, make_instance, neighbour, forbid, is_for_all
+):
+    other, token = neighbour
+    make_instance(1)
+    forbid(cluster)
+    action = make_action(1)
+    elsewhere = make_action(9, cluster=other)
+
+    served, beside = answer_claims([ask(cluster, registered), ask(other, token)])
+
+    action.refresh_from_db()
+    assert (served, action.status) == (None, "pending")
+    assert (beside is None) == is_for_all
+    with tenant(cluster.organization_id):
+        assert delivery.claim(cluster_id=cluster.pk, request=protocol.Claim(agent_id=AGENT_ID)) == ()
+    action.refresh_from_db()
+    elsewhere.refresh_from_db()
+    assert (action.status, elsewhere.status) == ("refused", "pending" if is_for_all else "running")
+
+
+def test_given_work_that_depends_on_other_nodes_when_claimed_together_then_none_of_it_is_claimed(
+    cluster, registered, make_action
+):
+    rows = [make_action(1), make_action(2, kind="drain_node")]
+
+    assert answer_claims([ask(cluster, registered)]) == [None]
+    for row in rows:
+        row.refresh_from_db()
+        assert row.status == "pending"
 
 
 @pytest.fixture

@@ -1,18 +1,20 @@
 """Hand an agent its actions, and request many at once where nobody may wait for another's turn."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Case, When
+from django.db.models import Case, Q, When
 
 from audit.services import record_all
 from clusters.domain import actions as rules
+from clusters.domain.facts import ClusterFacts, Verdict
 from clusters.domain.guardrails import judge
 from clusters.models import Action, Cluster
-from clusters.selectors.guard import cluster_facts
+from clusters.selectors.guard import cluster_facts, switches_of
 from clusters.services import actions
 from spotopt.core.actor import Actor
 from spotopt.core.clock import utcnow
@@ -20,6 +22,7 @@ from spotopt.core.errors import GuardrailViolated
 from spotopt.core.live import announce
 
 _Key = TypeVar("_Key")
+_Row = TypeVar("_Row")
 Delivery = TypeVar("Delivery")
 Deliver = Callable[[Sequence[Action]], Sequence[Delivery]]
 
@@ -35,6 +38,14 @@ class Wanted:
     idempotency_key: str
 
 
+@dataclass(frozen=True, slots=True)
+class Claimant:
+    """An agent that asks for its cluster's actions, and how many it takes."""
+
+    agent_id: str
+    limit: int
+
+
 @transaction.atomic
 def request_together(*, cluster: Cluster, wanted: Sequence[Wanted], actor: Actor) -> list[Action]:
     """Queue involuntary acts of the agent and return them in order; a known key returns its first action.
@@ -47,9 +58,7 @@ def request_together(*, cluster: Cluster, wanted: Sequence[Wanted], actor: Actor
         actions.draft(cluster=cluster, actor=actor, is_voluntary=False, **asdict(each)) for each in wanted
     ]
     for action in drafts:
-        verdict = judge(
-            kind=action.kind, instance_id=str(action.params["instance_id"]), is_voluntary=False, facts=facts
-        )
+        verdict = _forbidden(action, facts)
         if verdict is not None:
             raise GuardrailViolated(verdict.reason, code=verdict.code)
     stored = _by_key(drafts)
@@ -97,14 +106,11 @@ def claim_for_agent(
     transaction each: a refusal locks the record until the commit, and nobody may wait for another action
     meanwhile.
     """
-    waiting = Action.objects.filter(
-        cluster_id=cluster_id, route=Action.Route.AGENT, status=Action.Status.PENDING, expires_at__gt=utcnow()
-    ).order_by("is_voluntary", _CORDONS_FIRST, "created_at")[:limit]
+    mine = Action.objects.filter(_waits_for_agent(utcnow()), cluster_id=cluster_id)
     simple: list[Action] = []
     careful: list[Action] = []
-    for action in waiting:
-        looks = rules.looks_at_nodes(action.kind, is_voluntary=action.is_voluntary)
-        (careful if looks else simple).append(action)
+    for action in mine.order_by(*_URGENT_FIRST)[:limit]:
+        (careful if _looks_at_nodes(action) else simple).append(action)
     deliveries = list(_claim_together(cluster_id, simple, agent_id, deliver)) if simple else []
     for action in careful:
         with transaction.atomic():
@@ -113,7 +119,49 @@ def claim_for_agent(
     return deliveries
 
 
-_CORDONS_FIRST = Case(When(kind=Action.Kind.CORDON_NODE, then=0), default=1)
+@transaction.atomic
+def claim_for_agents(
+    *, claimants: Mapping[UUID, Claimant], deliver: Deliver[Delivery]
+) -> dict[UUID, list[Delivery]]:
+    """Do for many clusters, of any organizations, what ``claim_for_agent`` does for each; return by cluster.
+
+    A cluster is missing where nothing waits, where an action depends on the other nodes, and where one is
+    forbidden now: nothing of it is claimed here.
+    """
+    now = utcnow()
+    free = Action.unscoped.select_for_update(of=("self",), skip_locked=True)
+    waiting = free.filter(_waits_for_agent(now), cluster_id__in=claimants).order_by(*_URGENT_FIRST)
+    facts = switches_of(claimants)
+    granted: list[Action] = []
+    for cluster_id, rows in _grouped(waiting, lambda action: action.cluster_id).items():
+        claimant = claimants[cluster_id]
+        first = rows[: claimant.limit]
+        if not any(_looks_at_nodes(action) or _forbidden(action, facts[cluster_id]) for action in first):
+            granted += _started(first, claimant.agent_id, now)
+    _store_started(granted)
+    deliveries = deliver(granted)
+    pairs = _grouped(zip(granted, deliveries, strict=True), lambda pair: pair[0].cluster_id)
+    return {cluster_id: [delivery for _, delivery in rows] for cluster_id, rows in pairs.items()}
+
+
+_URGENT_FIRST = ("is_voluntary", Case(When(kind=Action.Kind.CORDON_NODE, then=0), default=1), "created_at")
+
+
+def _waits_for_agent(now: datetime) -> Q:
+    return Q(route=Action.Route.AGENT, status=Action.Status.PENDING, expires_at__gt=now)
+
+
+def _looks_at_nodes(action: Action) -> bool:
+    return rules.looks_at_nodes(action.kind, is_voluntary=action.is_voluntary)
+
+
+def _forbidden(action: Action, facts: ClusterFacts) -> Verdict | None:
+    return judge(
+        kind=action.kind,
+        instance_id=str(action.params.get("instance_id", "")),
+        is_voluntary=action.is_voluntary,
+        facts=facts,
+    )
 
 
 @transaction.atomic
@@ -122,39 +170,38 @@ def _claim_together(
 ) -> Sequence[Delivery]:
     now = utcnow()
     free = Action.objects.select_for_update(of=("self",), skip_locked=True).filter(
-        pk__in=[action.pk for action in wanted], status=Action.Status.PENDING, expires_at__gt=now
+        _waits_for_agent(now), pk__in=[action.pk for action in wanted]
     )
     mine = set(free.values_list("pk", flat=True))
     facts = cluster_facts(cluster_id, with_nodes=False)
     granted: list[Action] = []
     for action in (action for action in wanted if action.pk in mine):
-        verdict = judge(
-            kind=action.kind,
-            instance_id=str(action.params.get("instance_id", "")),
-            is_voluntary=action.is_voluntary,
-            facts=facts,
-        )
+        verdict = _forbidden(action, facts)
         if verdict is not None:
             actions.refuse(action, verdict)
-            continue
-        action.status, action.claimed_by = Action.Status.RUNNING, agent_id
-        action.claimed_at, action.lease_until = now, now + rules.lease(action.kind)
-        granted.append(action)
-    for lease_until, rows in _grouped(granted, lambda action: action.lease_until).items():
-        Action.objects.filter(pk__in=[action.pk for action in rows]).update(
-            status=Action.Status.RUNNING,
-            claimed_by=agent_id,
-            claimed_at=now,
-            lease_until=lease_until,
-            updated_at=now,
-        )
-    for rows in _grouped(granted, lambda action: action.plan_id).values():
-        actions.announce_change(rows[0])
+        else:
+            granted.append(action)
+    _store_started(_started(granted, agent_id, now))
     return deliver(granted)
 
 
-def _grouped(rows: Sequence[Action], key: Callable[[Action], _Key]) -> dict[_Key, list[Action]]:
-    groups: dict[_Key, list[Action]] = {}
+def _started(granted: Sequence[Action], agent_id: str, now: datetime) -> Sequence[Action]:
+    for action in granted:
+        action.status, action.claimed_by = Action.Status.RUNNING, agent_id
+        action.claimed_at, action.lease_until = now, now + rules.lease(action.kind)
+        action.updated_at = now
+    return granted
+
+
+def _store_started(granted: Sequence[Action]) -> None:
+    """Store rows that this transaction has locked, and have the pages look at them."""
+    Action.unscoped.bulk_update(granted, ["status", "claimed_by", "claimed_at", "lease_until", "updated_at"])
+    for rows in _grouped(granted, lambda action: (action.cluster_id, action.plan_id)).values():
+        actions.announce_change(rows[0])
+
+
+def _grouped(rows: Iterable[_Row], key: Callable[[_Row], _Key]) -> dict[_Key, list[_Row]]:
+    groups: dict[_Key, list[_Row]] = {}
     for row in rows:
         groups.setdefault(key(row), []).append(row)
     return groups

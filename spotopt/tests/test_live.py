@@ -1,5 +1,9 @@
+import asyncio
+from uuid import uuid4
+
 import pytest
 import pytest_asyncio
+import redis
 from asgiref.sync import sync_to_async
 from channels.testing import WebsocketCommunicator
 from django.conf import settings
@@ -9,7 +13,7 @@ from django.test import Client
 from accounts.models import Membership, Organization, User
 from clusters import consumers
 from spotopt.asgi import application
-from spotopt.core.live import announce
+from spotopt.core.live import announce, announce_now
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.asyncio]
 
@@ -56,6 +60,34 @@ async def test_given_two_organizations_when_one_is_told_then_only_its_own_socket
     assert await theirs.receive_nothing(timeout=0.3)
     await ours.disconnect()
     await theirs.disconnect()
+
+
+async def test_given_many_pushes_when_sent_by_threads_then_they_share_one_connection():
+    organization_id = uuid4()
+    store = redis.Redis.from_url(settings.REDIS_URL)
+    assert await sync_to_async(announce_now)(organization_id=organization_id, topic="plan")
+    before = store.info("stats")["total_connections_received"]
+
+    sent = await asyncio.gather(
+        *(
+            sync_to_async(announce_now, thread_sensitive=False)(organization_id=organization_id, topic="plan")
+            for _ in range(10)
+        )
+    )
+
+    assert sent == [True] * 10
+    assert store.info("stats")["total_connections_received"] == before
+    store.close()
+
+
+async def test_given_no_channel_layer_in_reach_when_pushed_then_it_says_so(monkeypatch):
+    class Away:
+        async def group_send(self, group, message):
+            raise ConnectionError
+
+    monkeypatch.setattr("spotopt.core.live.get_channel_layer", Away)
+
+    assert not await sync_to_async(announce_now)(organization_id=uuid4(), topic="plan")
 
 
 async def test_given_nobody_when_the_socket_opens_then_it_is_closed_with_our_code():
