@@ -20,7 +20,7 @@ MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
 _TIMEOUT = httpx.Timeout(30, connect=10)
-_TOO_MANY, _SERVER_ERROR = 429, 500
+_UNAUTHORIZED, _TOO_MANY, _SERVER_ERROR = 401, 429, 500
 _PAUSES = (0.2, 0.4, 0.8)
 """On the wall, before another try of a request that the API server was too busy for."""
 _REPEATABLE = frozenset({"GET", "PATCH"})
@@ -29,6 +29,8 @@ AT_ONCE = 24
 """Requests under way, watches apart: what waits in the transport costs it time for each pair of them."""
 WATCH_SECONDS = 300
 """On the wall: how long one watch lasts before it is opened again."""
+QUIET_SECONDS = 150.0
+"""On the wall: two bookmarks that did not come mean that the connection of a watch is dead."""
 
 
 class KubeError(Exception):
@@ -133,31 +135,29 @@ class Kube:
                 return
             query["continue"] = token
 
-    async def watch(self, path: str, version: str) -> AsyncIterator[Body]:
-        """Yield the events after a resource version until the server ends the watch."""
+    @asynccontextmanager
+    async def watch(self, path: str, version: str) -> AsyncIterator[AsyncIterator[Body]]:
+        """Open a watch and give its events after a resource version, until the server ends it."""
         params = {
             "watch": "true",
             "resourceVersion": version,
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(WATCH_SECONDS),
         }
-        timeout = httpx.Timeout(WATCH_SECONDS + 30, connect=10)
+        timeout = httpx.Timeout(QUIET_SECONDS, connect=10)
         async with self._call("GET", path, stream=True, params=params, timeout=timeout) as response:
-            async for line in response.aiter_lines():
-                if line:
-                    yield _decoded(line)
+            yield (_decoded(line) async for line in _lines(response))
 
     async def _write(self, method: str, path: str, body: Body, **options: Any) -> Body:
-        if not self._may_write():
-            raise KubeUnreachable("This replica does not lead any more; it writes nothing.")
         return await self._request(method, path, content=json.dumps(body), **options)
 
     async def _request(self, method: str, path: str, **options: Any) -> Body:
-        for pause in _PAUSES if method in _REPEATABLE else ():
+        for pause in _PAUSES:
             try:
                 return await self._once(method, path, **options)
             except KubeError as error:
-                if not is_passing(error):
+                is_busy = is_passing(error) and method in _REPEATABLE
+                if not is_busy and error.status != _UNAUTHORIZED:
                     raise
             await asyncio.sleep(spread(pause))
         return await self._once(method, path, **options)
@@ -165,23 +165,50 @@ class Kube:
     async def _once(
         self, method: str, path: str, shrink: Callable[[Body], Any] | None = None, **options: Any
     ) -> Body:
-        async with self._slots, self._call(method, path, timeout=_TIMEOUT, **options) as response:
-            return _decoded(response.content, shrink)
+        async with self._slots:
+            if method != "GET" and not self._may_write():
+                raise KubeUnreachable("This replica does not lead any more; it writes nothing.")
+            async with self._call(method, path, timeout=_TIMEOUT, **options) as response:
+                return _decoded(response.content, shrink)
 
     @asynccontextmanager
     async def _call(self, method: str, path: str, **options: Any) -> AsyncIterator[httpx.Response]:
         base, _, last = path.rpartition("/")
         base, last = (base, last) if base else (path, "")
+        options |= {"version": "", "base": base, "url": last}
         try:
-            async with self._api.call_api(method, version="", base=base, url=last, **options) as response:
+            # told of a refusal, the library would close the session, and with it every other request's
+            async with self._api.call_api(method, raise_for_status=False, **options) as response:
+                if response.is_error:
+                    await response.aread()
+                    if response.status_code == _UNAUTHORIZED:
+                        await self._read_token()
+                    raise _refusal(response)
                 yield response
-        except ServerError as error:
-            raise _refusal(error.response) from error
         except (httpx.HTTPError, APITimeoutError) as error:
             raise KubeUnreachable(f"{type(error).__name__}: {error}") from error
 
+    async def _read_token(self) -> None:
+        """Take over the token that Kubernetes has put in the place of the one that ran out."""
+        try:
+            await self._api.auth.reauthenticate()
+        except (OSError, ValueError) as error:
+            raise KubeUnreachable(f"There are no credentials: {error}") from error
+        if self._api.auth.token:
+            session = self._api._session  # noqa: SLF001  # as above
+            session.headers["Authorization"] = f"Bearer {self._api.auth.token}"
 
-def _decoded(text: str | bytes, shrink: Callable[[Body], Any] | None = None) -> Body:
+
+async def _lines(response: httpx.Response) -> AsyncIterator[bytes]:
+    """Yield what newlines part; other separators of lines may stand in the texts of an object."""
+    rest = b""
+    async for chunk in response.aiter_bytes():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield line
+
+
+def _decoded(text: bytes, shrink: Callable[[Body], Any] | None = None) -> Body:
     """Return the JSON value; raise KubeUnreachable for what a proxy in between may have said instead."""
     try:
         value: Body = json.loads(text, object_hook=shrink)
@@ -201,12 +228,12 @@ def _kubeconfig(server: str, token: str) -> Body:
     }
 
 
-def _refusal(response: httpx.Response | None) -> KubeError:
-    if response is None:
-        return KubeError(500, "The API server failed.")
+def _refusal(response: httpx.Response) -> KubeError:
     try:
         status = response.json()
     except ValueError:
+        status = {}
+    if not isinstance(status, dict):
         status = {}
     causes = (status.get("details") or {}).get("causes") or ()
     return KubeError(

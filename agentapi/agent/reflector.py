@@ -35,26 +35,24 @@ class Reflector(Generic[_Fact]):
         self.failing_since: float | None = None
         self._kube, self._clock, self._convert, self._on_change = kube, clock, convert, on_change
         self._version = ""
+        self._pause = _FIRST_PAUSE
 
     async def run(self) -> None:
         """Follow the collection until cancelled."""
-        pause = _FIRST_PAUSE
         while True:
             try:
                 if not self._version:
                     await self._list()
-                self.failing_since = None
-                pause = _FIRST_PAUSE
                 await self._watch()
+                pause = _FIRST_PAUSE
             except (KubeError, KubeUnreachable, ValueError) as error:
                 if isinstance(error, KubeError) and error.status == _GONE:
                     self._version = ""
-                    continue
                 if self.failing_since is None:
                     self.failing_since = self._clock.seconds()
                 logger.warning("%s: %s; trying again", self.path, error)
-                await asyncio.sleep(spread(pause))
-                pause = min(pause * 2, _LONGEST_PAUSE)
+                pause, self._pause = self._pause, min(self._pause * 2, _LONGEST_PAUSE)
+            await asyncio.sleep(spread(pause))
 
     async def _list(self) -> None:
         fresh: dict[Key, _Fact] = {}
@@ -70,15 +68,20 @@ class Reflector(Generic[_Fact]):
         self.synced.set()
 
     async def _watch(self) -> None:
-        async for event in self._kube.watch(self.path, self._version):
-            kind, body = event["type"], event["object"]
-            if kind == "ERROR":
-                raise KubeError(int(body.get("code") or _GONE), str(body.get("message", "")))
-            self._version = body["metadata"]["resourceVersion"]
-            if kind == "DELETED":
-                self._change(_key(body), None)
-            elif kind != "BOOKMARK":
-                self._change(_key(body), self._convert(body))
+        async with self._kube.watch(self.path, self._version) as events:
+            self.failing_since = None
+            async for event in events:
+                self._take(event["type"], event["object"])
+
+    def _take(self, kind: str, body: Body) -> None:
+        if kind == "ERROR":
+            raise KubeError(int(body.get("code") or _GONE), str(body.get("message", "")))
+        self._pause = _FIRST_PAUSE
+        self._version = body["metadata"]["resourceVersion"]
+        if kind == "DELETED":
+            self._change(_key(body), None)
+        elif kind != "BOOKMARK":
+            self._change(_key(body), self._convert(body))
 
     def _change(self, key: Key, fact: _Fact | None) -> None:
         before = self.items.get(key)

@@ -1,7 +1,9 @@
 import asyncio
+from contextlib import asynccontextmanager
 
 import pytest
 
+from agentapi.agent import reflector as reflectors
 from agentapi.agent.clock import Clock
 from agentapi.agent.kube import KubeError, KubeUnreachable
 from agentapi.agent.reflector import Reflector
@@ -27,11 +29,18 @@ class Script:
         for body in bodies or [[]]:
             yield [body] if body else [], version
 
+    @asynccontextmanager
     async def watch(self, path, version):
         self.watched_from.append(version)
-        if not self.watches:
+        events = self.watches.pop(0) if self.watches else None
+        if isinstance(events, Exception):
+            raise events
+        yield self._told(events)
+
+    async def _told(self, events):
+        if events is None:
             await asyncio.Event().wait()
-        for event in self.watches.pop(0):
+        for event in events:
             if isinstance(event, Exception):
                 raise event
             yield event
@@ -40,8 +49,8 @@ class Script:
 async def follow(script, until, **options):
     reflector = Reflector(script, Clock(rate=1000.0), "/things", lambda body: body["value"], **options)
     task = asyncio.ensure_future(reflector.run())
-    for _ in range(300):
-        await asyncio.sleep(0.01)
+    for _ in range(1500):
+        await asyncio.sleep(0.002)
         if until(reflector):
             break
     task.cancel()
@@ -104,3 +113,36 @@ async def test_given_an_api_server_that_is_away_when_followed_then_it_says_since
 
     assert reflector.failing_since is not None
     assert not reflector.synced.is_set()
+
+
+async def test_given_an_api_server_that_opens_no_watch_when_followed_then_the_copy_fails_ever_since(
+    monkeypatch,
+):
+    """The list of long ago must not pass for what is there now."""
+    pauses = []
+    monkeypatch.setattr(reflectors, "spread", lambda seconds: pauses.append(seconds) or 0.001)
+    script = Script([([thing("a", "1", 1)], "1")], [KubeUnreachable("refused")] * 8)
+    said = []
+
+    def is_over(reflector):
+        said.append(reflector.failing_since)
+        return len(script.watched_from) > 8
+
+    reflector = await follow(script, is_over)
+
+    assert len(set(said) - {None}) == 1
+    assert reflector.failing_since is None
+    assert pauses == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
+
+
+async def test_given_a_server_that_calls_every_version_too_old_when_followed_then_it_is_listed_ever_slower(
+    monkeypatch,
+):
+    pauses = []
+    monkeypatch.setattr(reflectors, "spread", lambda seconds: pauses.append(seconds) or 0.001)
+    gone = {"type": "ERROR", "object": {"kind": "Status", "code": 410, "message": "too old"}}
+    script = Script([([thing("a", "1", 1)], "1")] * 4, [[gone]] * 3)
+
+    await follow(script, lambda _: len(script.watched_from) == 4)
+
+    assert pauses == [0.5, 1.0, 2.0]
