@@ -90,6 +90,7 @@ def stage(monkeypatch):
     clock = json.dumps({"origin": NOW.timestamp(), "wall": time.time(), "rate": 20})
     monkeypatch.setattr(records, "read", lambda _directory: [CLAIM, END])
     monkeypatch.setattr(records, "left_open", lambda _directory, *, now: [])
+    monkeypatch.setattr(records, "known_instances", lambda _directory: {"i-1", "i-2"})
     return SimpleNamespace(
         database=None,
         instance=SimpleNamespace(clock=lambda: clock),
@@ -118,7 +119,7 @@ def test_given_losses_when_judged_then_those_of_the_owner_and_of_budgets_are_tol
 
 
 def test_given_what_the_simulator_the_agents_and_the_runs_did_when_judged_then_each_has_its_counter(stage):
-    stage.world = World(duplicates=[{}], orphans=[{"was_used": False}, {"was_used": True}])
+    stage.world = World(duplicates=[{}], orphans=[{"was_used": False, "instance_id": "i-1"}])
     stage.wire.witness.obeyed_forgeries.add("a1")
     stage.wire.witness.run_twice["a2"] = ("one", "another")
     tally = Tally(ended=Counter({"hang": 1, "failed": 1}), left_cordoned={"node-1"})
@@ -135,6 +136,20 @@ def test_given_what_the_simulator_the_agents_and_the_runs_did_when_judged_then_e
         ],
         1,
     )
+
+
+def test_given_idle_machines_when_judged_then_only_one_that_worked_and_is_known_is_left_to_the_next_plan(
+    stage,
+):
+    stage.world = World(
+        orphans=[
+            {"was_used": True, "instance_id": "i-1"},
+            {"was_used": True, "instance_id": "i-9"},
+            {"was_used": False, "instance_id": "i-2"},
+        ]
+    )
+
+    assert counted(stage) == {"orphans after the sweep": 2}
 
 
 def test_given_a_counter_that_moved_or_a_fault_that_was_rare_when_reported_then_the_run_is_no_proof():

@@ -52,6 +52,7 @@ OVERDUE = timedelta(minutes=3)
 _LEFT_OPEN = """SELECT id::text, kind, status FROM actions
                 WHERE (status = 'pending' AND expires_at < %(latest)s)
                    OR (status = 'running' AND route = 'agent' AND lease_until < %(latest)s)"""
+_KNOWN = "SELECT instance_id FROM instances WHERE state IN ('pending', 'running')"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,11 @@ def read(directory: Path) -> list[Move]:
 def left_open(directory: Path, *, now: datetime) -> list[str]:
     """Return the actions whose time was over well before ``now``, and that nobody closed."""
     return [" ".join(row) for row in _execute(directory, _LEFT_OPEN, {"latest": now - OVERDUE})]
+
+
+def known_instances(directory: Path) -> set[str]:
+    """Return the ids of the instances that the product takes for alive."""
+    return {instance_id for (instance_id,) in _execute(directory, _KNOWN)}
 
 
 def count(moves: Iterable[Move]) -> Counter[str]:
