@@ -14,6 +14,7 @@ from clusters.models import (
     Interruption,
     InterruptionRate,
     NodeGroup,
+    NodePool,
     Placement,
     PoolState,
     Price,
@@ -46,6 +47,16 @@ class NodeGroupAdmin(TenantAdmin):
 
     list_display = ["name", "organization", "cluster", "kind", "min_size", "desired_capacity", "max_size"]
     list_filter = ["kind"]
+    list_select_related = ["organization", "cluster"]
+    search_fields = ["name"]
+
+
+@admin.register(NodePool)
+class NodePoolAdmin(TenantAdmin):
+    """Karpenter's node pools, as agents reported them."""
+
+    list_display = ["name", "organization", "cluster", "is_ours", "reported_at"]
+    list_filter = ["is_ours"]
     list_select_related = ["organization", "cluster"]
     search_fields = ["name"]
 

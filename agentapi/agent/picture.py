@@ -67,6 +67,7 @@ def draw(view: View, before: State) -> State:
         placements=dict(_placements(groups, names)),
         pods=sum(bool(pod.node) for pod in pods),
         pending_pods=sum(_is_pending(pod) for pod in pods),
+        karpenter=view.karpenter,
     )
 
 

@@ -8,8 +8,10 @@ from typing import Any
 from agentapi.agent.clock import Clock
 from agentapi.agent.facts import Facts, NodeFact, Owner, PodFact
 from agentapi.agent.kube import Kube, KubeError, KubeUnreachable
+from agentapi.agent.nodepools import read_karpenter
 from agentapi.agent.quantities import mib, millis
 from agentapi.agent.reflector import Reflector
+from agentapi.protocol import KarpenterReport
 
 STALE_AFTER = 60.0
 """Seconds of failing to reach the API server after which the copy is no ground to report from."""
@@ -42,6 +44,8 @@ class View:
         """Set when a node joins, leaves, becomes ready or not, or is cordoned or not."""
         self.node_usage: Mapping[str, Use] = {}
         self.pod_usage: Mapping[tuple[str, str], Use] = {}
+        self.karpenter: KarpenterReport | None = None
+        """What was last read; None until somebody could say."""
         self._kube, self._clock = kube, clock
         self.pods = Reflector(kube, clock, "/api/v1/pods", facts.pod, on_pod)
         self.nodes = Reflector(kube, clock, "/api/v1/nodes", facts.node, self._node_changed)
@@ -73,7 +77,8 @@ class View:
         )
 
     async def measure(self) -> None:
-        """Read the metrics API; without one usage is unknown."""
+        """Read what is not watched: Karpenter's pools and the metrics API; without one usage is unknown."""
+        self.karpenter = await read_karpenter(self._kube, self.karpenter)
         try:
             nodes = await self._kube.get_lean("/apis/metrics.k8s.io/v1beta1/nodes", _lean)
             pods = await self._kube.get_lean("/apis/metrics.k8s.io/v1beta1/pods", _lean)

@@ -42,6 +42,8 @@ from agentapi.protocol.messages import (
 )
 from agentapi.protocol.snapshots import (
     Constraints,
+    KarpenterReport,
+    NodePoolReport,
     NodeReport,
     PodTerm,
     Requirement,
@@ -70,7 +72,9 @@ __all__ = [
     "InterruptionNotice",
     "Interruptions",
     "InterruptionsAnswer",
+    "KarpenterReport",
     "Limit",
+    "NodePoolReport",
     "NodeReport",
     "PodTerm",
     "ProtocolError",

@@ -1,10 +1,10 @@
 """What an agent reports of a cluster: nodes, workloads, placements; complete or as a delta."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from agentapi.protocol.codec import Count, Name, Positive, Sequence, Short
+from agentapi.protocol.codec import Count, Json, Name, Positive, Sequence, Short
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +162,31 @@ class WorkloadReport:
 
 
 @dataclass(frozen=True, slots=True)
+class NodePoolReport:
+    """One of Karpenter's NodePools."""
+
+    name: Name
+    spec: Json = field(default_factory=dict)
+    ours: bool = False
+    """Labelled as applied by us."""
+    steers: Name = ""
+    """Of one of ours, the customer's pool that it stands beside."""
+    used: Mapping[str, Short] = field(default_factory=dict)
+    """Capacity of its nodes by resource, as its status tells it; ``nodes`` counts them."""
+    managers: Mapping[str, tuple[Name, ...]] = field(default_factory=dict)
+    """Who else manages which fields of ours: ``disruption``, ``limits``, ``template`` or ``weight``."""
+
+
+@dataclass(frozen=True, slots=True)
+class KarpenterReport:
+    """Whether Karpenter runs here, and its node pools by name."""
+
+    status: Short
+    """``running``, ``absent``, or ``forbidden`` where the agent may not read its objects."""
+    pools: tuple[NodePoolReport, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """What the agent saw at ``taken_at``; complete when ``base`` is None, else what changed since."""
 
@@ -181,6 +206,8 @@ class Snapshot:
     """
     removed_nodes: tuple[Name, ...] = ()
     removed_workloads: tuple[Name, ...] = ()
+    karpenter: KarpenterReport | None = None
+    """All of it; in a delta null when it is as before, in a full one when the agent could never read it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +228,7 @@ class State:
     placements: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     pods: int = 0
     pending_pods: int = 0
+    karpenter: KarpenterReport | None = None
 
     def full(self, *, agent_id: str, sequence: int, taken_at: datetime) -> Snapshot:
         """Return the complete snapshot of this state."""
@@ -213,6 +241,7 @@ class State:
             nodes=tuple(self.nodes.values()),
             workloads=tuple(self.workloads.values()),
             placements={key: where for key, where in self.placements.items() if where},
+            karpenter=self.karpenter,
         )
 
     def delta(
@@ -236,6 +265,7 @@ class State:
             },
             removed_nodes=tuple(sorted(held.nodes.keys() - self.nodes.keys())),
             removed_workloads=tuple(sorted(held.workloads.keys() - self.workloads.keys())),
+            karpenter=self.karpenter if self.karpenter != held.karpenter else None,
         )
 
     def after(self, snapshot: Snapshot) -> "State":
@@ -254,16 +284,15 @@ class State:
             placements={key: where for key, where in placements.items() if where},
             pods=snapshot.pods,
             pending_pods=snapshot.pending_pods,
+            karpenter=snapshot.karpenter or start.karpenter,
         )
 
     def without_nodes(self, names: frozenset[str]) -> "State":
         """Return this state as if the nodes, and where pods run on them, had never been told."""
         if not names:
             return self
-        return State(
+        return replace(
+            self,
             nodes={name: node for name, node in self.nodes.items() if name not in names},
-            workloads=self.workloads,
             placements={key: where for key, where in self.placements.items() if not names & where.keys()},
-            pods=self.pods,
-            pending_pods=self.pending_pods,
         )

@@ -9,7 +9,13 @@ from agentapi import protocol
 from agentapi.services import presence
 from audit.services import Subject, record
 from clusters.domain.interruptions import Kind, Notice
-from clusters.domain.reports import InventoryReport, NodeState, WorkloadState
+from clusters.domain.reports import (
+    InventoryReport,
+    KarpenterState,
+    NodePoolState,
+    NodeState,
+    WorkloadState,
+)
 from clusters.models import ClusterEvent
 from clusters.services import interruptions, inventory
 from spotopt.core.actor import Actor
@@ -109,6 +115,25 @@ def _report(snapshot: protocol.Snapshot) -> InventoryReport:
         placements=snapshot.placements,
         removed_nodes=frozenset(snapshot.removed_nodes),
         removed_workloads=frozenset(snapshot.removed_workloads),
+        karpenter=_karpenter(snapshot.karpenter) if snapshot.karpenter else None,
+    )
+
+
+def _karpenter(karpenter: protocol.KarpenterReport) -> KarpenterState:
+    by_name = {pool.name: pool for pool in karpenter.pools}  # a name is told once
+    return KarpenterState(
+        status=karpenter.status,
+        pools=tuple(
+            NodePoolState(
+                name=pool.name,
+                spec=pool.spec,
+                is_ours=pool.ours,
+                steers=pool.steers,
+                used=pool.used,
+                managers=pool.managers,
+            )
+            for pool in by_name.values()
+        ),
     )
 
 

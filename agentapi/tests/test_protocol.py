@@ -11,6 +11,8 @@ from agentapi import protocol
 from agentapi.protocol import (
     Command,
     Constraints,
+    KarpenterReport,
+    NodePoolReport,
     NodeReport,
     PodTerm,
     ProtocolError,
@@ -73,6 +75,17 @@ workloads = st.builds(
 )
 
 
+pools = st.builds(
+    NodePoolReport,
+    name=words,
+    spec=st.dictionaries(words, st.integers(0, 9) | words, max_size=2),
+    ours=st.booleans(),
+    used=st.dictionaries(words, words, max_size=2),
+    managers=st.dictionaries(words, st.lists(words, max_size=2).map(tuple), max_size=2),
+)
+karpenters = st.builds(KarpenterReport, words, st.lists(pools, max_size=2).map(tuple))
+
+
 @st.composite
 def states(draw):
     found = draw(st.dictionaries(names, nodes, max_size=4))
@@ -85,6 +98,7 @@ def states(draw):
         placements=placed,
         pods=draw(counts),
         pending_pods=draw(counts),
+        karpenter=draw(karpenters),
     )
 
 

@@ -11,7 +11,7 @@ from agentapi.agent.kube import Kube
 from agentapi.agent.lease import Lease
 from agentapi.agent.memory import Identity, SecretIdentity
 from agentapi.agent.view import View
-from agentapi.tests.test_karpenter import CLASS, CLASS_OF_THE_CLUSTER, POOL
+from agentapi.tests.test_karpenter import CLASS, CLASS_OF_THE_CLUSTER, CUSTOMERS, POOL, put
 from agentapi.tests.test_packaging import manifest
 from agentapi.tests.workbench import Bench
 from agentapi.tests.worlds import fast_world
@@ -116,10 +116,8 @@ async def test_given_the_manifests_rights_when_the_agent_does_all_it_can_then_it
     single = deployment("single", 1, budget=Budget(min_available=1))
     with fast_world(deployment("web", 6, budget=Budget(max_unavailable=1)), single) as world:
         install(world, documents)
-        with world.served.client() as admin:
-            admin.post(
-                KARPENTER[CLASS["apiVersion"], CLASS["kind"]], json=CLASS_OF_THE_CLUSTER
-            ).raise_for_status()
+        put(world, CUSTOMERS)
+        put(world, CLASS_OF_THE_CLUSTER, path=KARPENTER[CLASS["apiVersion"], CLASS["kind"]])
         kube = await Kube.connect(world.settings(tmp_path))
         try:
             await be_elected(kube)

@@ -54,6 +54,26 @@ class WorkloadState:
 
 
 @dataclass(frozen=True, slots=True)
+class NodePoolState:
+    """One of Karpenter's NodePools."""
+
+    name: str
+    spec: Mapping[str, object]
+    is_ours: bool
+    steers: str
+    used: Mapping[str, str]
+    managers: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class KarpenterState:
+    """Whether Karpenter runs (``running``, ``absent`` or ``forbidden``), and all of its node pools."""
+
+    status: str
+    pools: tuple[NodePoolState, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class InventoryReport:
     """A whole cluster when ``base`` is None, else what changed since the report with that sequence."""
 
@@ -67,6 +87,8 @@ class InventoryReport:
     """Workload key → node name → pods."""
     removed_nodes: frozenset[str] = frozenset()
     removed_workloads: frozenset[str] = frozenset()
+    karpenter: KarpenterState | None = None
+    """None when it is as before, or in a full report when the agent cannot tell."""
 
     @property
     def is_full(self) -> bool:

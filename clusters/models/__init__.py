@@ -2,7 +2,15 @@
 
 from clusters.models.actions import Action, AgentConfig, ClusterEvent
 from clusters.models.interruptions import Interruption
-from clusters.models.inventory import Cluster, DiscoveryRun, Instance, NodeGroup, Placement, Workload
+from clusters.models.inventory import (
+    Cluster,
+    DiscoveryRun,
+    Instance,
+    NodeGroup,
+    NodePool,
+    Placement,
+    Workload,
+)
 from clusters.models.ledger import ClusterSample, SavingsEntry
 from clusters.models.market import InstanceType, InterruptionRate, PoolState, Price
 
@@ -18,6 +26,7 @@ __all__ = [
     "Interruption",
     "InterruptionRate",
     "NodeGroup",
+    "NodePool",
     "Placement",
     "PoolState",
     "Price",

@@ -25,6 +25,12 @@ class Cluster(Record, TenantModel):
         DEV = "dev", "Development"
         OTHER = "other", "Other"
 
+    class Karpenter(models.TextChoices):
+        UNKNOWN = "", "Not known"
+        RUNNING = "running", "Runs"
+        ABSENT = "absent", "Not installed"
+        FORBIDDEN = "forbidden", "The agent may not read it"
+
     account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="clusters")
     name = models.CharField(max_length=255)
     region = models.CharField(max_length=50)
@@ -47,6 +53,8 @@ class Cluster(Record, TenantModel):
     """Nodes that the agent reports and no scan has found yet."""
     unknown_nodes_scan_at = models.DateTimeField(null=True, blank=True)
     """When such nodes last made us ask for a scan."""
+    karpenter = models.CharField(max_length=10, choices=Karpenter, blank=True, default=Karpenter.UNKNOWN)
+    """Whether Karpenter runs there, as the agent last reported."""
     maintenance_mode = models.BooleanField(default=False)
     """Pause: no voluntary act touches the cluster while this is set."""
     maintenance_reason = models.CharField(max_length=255, blank=True)
@@ -113,6 +121,29 @@ class NodeGroup(Record, TenantModel):
                 name="node_groups_min_desired_max",
             ),
         ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class NodePool(Record, TenantModel):
+    """One of Karpenter's NodePools, as the agent last reported it: the customer's, or ours beside it."""
+
+    cluster = models.ForeignKey(Cluster, on_delete=models.PROTECT, related_name="node_pools")
+    name = models.CharField(max_length=253)
+    spec = models.JSONField(default=dict)
+    is_ours = models.BooleanField(default=False)
+    steers = models.CharField(max_length=253, blank=True)
+    """Of one of ours, the customer's pool that it stands beside."""
+    used = models.JSONField(default=dict, blank=True)
+    """Capacity of its nodes by resource; ``nodes`` counts them."""
+    managers = models.JSONField(default=dict, blank=True)
+    """Who else manages which of the fields that we would set."""
+    reported_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "node_pools"
+        constraints = [models.UniqueConstraint(fields=["cluster", "name"], name="node_pools_name_once")]
 
     def __str__(self) -> str:
         return self.name

@@ -1,16 +1,17 @@
 """Keep what runs in a cluster as its agent reports it: nodes, workloads and where their pods are."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import transaction
 from django.db.models import Model
 
-from clusters.domain.reports import Applied, InventoryReport, NodeState, WorkloadState
-from clusters.models import Cluster, DiscoveryRun, Instance, Placement, Workload
+from clusters.domain.reports import Applied, InventoryReport, KarpenterState, NodeState, WorkloadState
+from clusters.models import Cluster, DiscoveryRun, Instance, NodePool, Placement, Workload
 from spotopt.core.clock import utcnow
-from spotopt.core.errors import NotFound
+from spotopt.core.errors import InvalidInput, NotFound
 from spotopt.core.live import announce
 from spotopt.core.queue import enqueue
 
@@ -33,6 +34,7 @@ _WORKLOAD_FIELDS = (
     "gpu_request", "ephemeral_request_mib", "cpu_used_millis", "memory_used_mib", "budget_count",
     "budget_allows", "budget_minimum", "constraints",
 )  # fmt: skip
+_POOL_FIELDS = ("spec", "is_ours", "steers", "used", "managers", "reported_at", "updated_at")
 _GONE = {"node_name": "", "is_ready": False, "is_cordoned": False, "pod_count": 0, "cpu_requested_millis": 0,
          "memory_requested_mib": 0, "cpu_util": None, "memory_util": None}  # fmt: skip
 _BATCH = 2000
@@ -53,6 +55,8 @@ def apply_report(*, cluster_id: UUID, report: InventoryReport) -> Applied:
     unknown = _store_nodes(cluster, report, now)
     ids = _store_workloads(cluster, report, now)
     unknown |= _store_placements(cluster, report, ids)
+    if report.karpenter is not None or (report.is_full and cluster.karpenter):
+        _store_karpenter(cluster, report.karpenter or KarpenterState(Cluster.Karpenter.UNKNOWN), now)
     _store_counters(cluster, report, unknown, now)
     announce(organization_id=cluster.organization_id, topic="cluster", cluster_id=str(cluster.pk))
     return Applied(report.sequence, unknown_nodes=frozenset(unknown))
@@ -162,6 +166,26 @@ def _store_placements(cluster: Cluster, report: InventoryReport, ids: Mapping[st
     return {node for where in report.placements.values() for node in where if node not in instances}
 
 
+def _store_karpenter(cluster: Cluster, karpenter: KarpenterState, now: datetime) -> None:
+    """Write what there is of Karpenter in the place of what was reported before."""
+    if karpenter.status not in Cluster.Karpenter:
+        problem = f"must be one of {', '.join(filter(None, Cluster.Karpenter))}"
+        raise InvalidInput("The report cannot be read.", errors={"karpenter.status": [problem]})
+    cluster.karpenter = karpenter.status
+    pools = NodePool.objects.filter(cluster_id=cluster.pk)
+    pools.exclude(name__in=[pool.name for pool in karpenter.pools]).delete()
+    rows = [
+        NodePool(
+            organization_id=cluster.organization_id,
+            cluster=cluster,
+            reported_at=now,
+            **{each.name: getattr(pool, each.name) for each in fields(pool)},
+        )
+        for pool in karpenter.pools
+    ]
+    _upsert(NodePool, rows, ["cluster", "name"], _POOL_FIELDS)
+
+
 def _store_counters(cluster: Cluster, report: InventoryReport, unknown: set[str], now: datetime) -> None:
     cluster.snapshot_sequence, cluster.snapshot_at = report.sequence, now
     cluster.pod_count, cluster.pending_pods = report.pods, report.pending_pods
@@ -183,6 +207,7 @@ def _store_counters(cluster: Cluster, report: InventoryReport, unknown: set[str]
             "unknown_nodes",
             "unknown_nodes_scan_at",
             "status",
+            "karpenter",
             "updated_at",
         ]
     )

@@ -5,11 +5,18 @@ from uuid import uuid4
 import pytest
 
 from accounts.models import Account
-from clusters.domain.reports import Applied, InventoryReport, NodeState, WorkloadState
-from clusters.models import Cluster, DiscoveryRun, Instance, Placement, Workload
+from clusters.domain.reports import (
+    Applied,
+    InventoryReport,
+    KarpenterState,
+    NodePoolState,
+    NodeState,
+    WorkloadState,
+)
+from clusters.models import Cluster, DiscoveryRun, Instance, NodePool, Placement, Workload
 from clusters.services.inventory import apply_report, record_heartbeat
 from spotopt.core.clock import utcnow
-from spotopt.core.errors import NotFound
+from spotopt.core.errors import InvalidInput, NotFound
 
 WEB, API = "shop/Deployment/web", "shop/Deployment/api"
 
@@ -120,6 +127,57 @@ def test_given_instances_when_a_full_report_arrives_then_nodes_workloads_and_pla
     assert (cluster.pod_count, cluster.pending_pods, cluster.snapshot_sequence) == (4, 1, 1)
     assert (cluster.status, cluster.agent_installed) == (Cluster.Status.ACTIVE, True)
     assert utcnow() - cluster.snapshot_at < timedelta(minutes=1)
+
+
+def pool_state(name="default", **fields):
+    defaults = {"spec": {"weight": 1}, "is_ours": False, "steers": "", "used": {"cpu": "8"},
+                "managers": {"limits": ("helm",)}}  # fmt: skip
+    return NodePoolState(name=name, **(defaults | fields))
+
+
+def test_given_karpenter_when_reported_then_its_pools_are_kept_until_a_report_says_otherwise(
+    cluster, machines
+):
+    pools = (pool_state(), pool_state("spotopt-default", is_ours=True, steers="default"))
+
+    apply_report(cluster_id=cluster.pk, report=replace(FULL, karpenter=KarpenterState("running", pools)))
+    apply_report(cluster_id=cluster.pk, report=InventoryReport(sequence=2, base=1, pods=0, pending_pods=0))
+    kept = list(NodePool.objects.filter(cluster=cluster).order_by("name"))
+    fewer = KarpenterState("running", (pool_state(spec={"weight": 2}),))
+    apply_report(
+        cluster_id=cluster.pk,
+        report=InventoryReport(sequence=3, base=2, pods=0, pending_pods=0, karpenter=fewer),
+    )
+
+    cluster.refresh_from_db()
+    assert cluster.karpenter == "running"
+    assert [(row.name, row.steers, row.managers) for row in kept] == [
+        ("default", "", {"limits": ["helm"]}), ("spotopt-default", "default", {"limits": ["helm"]}),
+    ]  # fmt: skip
+    assert NodePool.objects.get(cluster=cluster).spec == {"weight": 2}
+
+
+@pytest.mark.parametrize(
+    ("report", "expected"),
+    [(FULL, ""), (replace(FULL, karpenter=KarpenterState("absent")), "absent")],
+    ids=["an agent that cannot tell", "not installed"],
+)
+def test_given_pools_when_a_full_report_has_none_then_they_are_forgotten(cluster, machines, report, expected):
+    known = KarpenterState("running", (pool_state(),))
+    apply_report(cluster_id=cluster.pk, report=replace(FULL, karpenter=known))
+
+    apply_report(cluster_id=cluster.pk, report=replace(report, sequence=9))
+
+    cluster.refresh_from_db()
+    assert (cluster.karpenter, cluster.node_pools.count()) == (expected, 0)
+
+
+def test_given_an_unknown_word_for_karpenter_when_reported_then_nothing_is_stored(cluster, machines):
+    with pytest.raises(InvalidInput):
+        apply_report(cluster_id=cluster.pk, report=replace(FULL, karpenter=KarpenterState("sleeping")))
+
+    cluster.refresh_from_db()
+    assert cluster.snapshot_sequence == 0
 
 
 def test_given_a_stored_report_when_the_same_comes_again_then_nothing_changes(cluster, machines):

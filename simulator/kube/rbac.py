@@ -49,6 +49,7 @@ SYSTEM_OBJECTS: tuple[tuple[str, Body], ...] = (
         AGENT_ACCOUNT,
         _rule("", ["pods/eviction"], ["create"]),
         _rule("", ["nodes"], ["patch"]),
+        _rule("karpenter.sh", ["nodepools"], ["list"]),
         _rule("coordination.k8s.io", ["leases"], ["get", "create", "update", "patch"]),
     ),
     _role(f"{AGENT_ACCOUNT}-rightsizing", _rule("apps", ["deployments", "statefulsets"], ["patch"])),
