@@ -36,7 +36,7 @@ class Evictor:
         except KubeUnreachable as error:
             obstacle = str(error)
         except KubeError as error:
-            if error.status in (_NOT_FOUND, _CONFLICT):  # gone, or another pod by the same name
+            if error.status in (_NOT_FOUND, _CONFLICT) and await self.is_gone(pod):
                 return True
             obstacle = _obstacle(pod, error)
         if obstacle is not None:
@@ -46,15 +46,22 @@ class Evictor:
         self.blocked.pop(name_of(pod), None)
         return True
 
-    async def is_gone(self, pod: Body) -> bool:
-        """Tell whether the pod has left the API server."""
+    async def read(self, pod: Body) -> Body | None:
+        """Return the pod as it is now, None once it has left the API server."""
         try:
             current = await self._kube.get(path_of(pod))
-        except KubeUnreachable:
-            return False
         except KubeError as error:
-            return error.status == _NOT_FOUND
-        return bool(current["metadata"]["uid"] != pod["metadata"]["uid"])
+            if error.status == _NOT_FOUND:
+                return None
+            raise
+        return current if current["metadata"]["uid"] == pod["metadata"]["uid"] else None
+
+    async def is_gone(self, pod: Body) -> bool:
+        """Tell whether the pod has left the API server; False while that cannot be asked."""
+        try:
+            return await self.read(pod) is None
+        except (KubeError, KubeUnreachable):
+            return False
 
     async def _budget_obstacle(self, pod: Body) -> str | None:
         namespace = pod["metadata"]["namespace"]
@@ -98,7 +105,7 @@ def _obstacle(pod: Body, error: KubeError) -> str:
     if error.status == _SERVER_ERROR and "more than one PodDisruptionBudget" in error.message:
         message = f"Pod {name_of(pod)} has several disruption budgets."
         raise Failed("several_budgets", message, pod=name_of(pod)) from error
-    if is_passing(error):
+    if is_passing(error) or error.status in (_NOT_FOUND, _CONFLICT):  # such as many changes of one budget
         return error.message
     code = "forbidden" if error.status == _FORBIDDEN else "eviction_refused"
     raise Failed(code, f"Pod {name_of(pod)} cannot be evicted: {error.message}", pod=name_of(pod)) from error

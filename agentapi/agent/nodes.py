@@ -54,11 +54,13 @@ class Nodes:
 
     async def cordon(self, target: Target, action_id: str) -> bool:
         """Let no new pod onto the node; tell whether it was open before this action."""
-        node = await self.read(target)
-        if (node.get("spec") or {}).get("unschedulable"):
-            return cordoned_by(node) == action_id  # done already, by an agent that did not live to say so
-        await self._change(target, node, {"unschedulable": True}, {CORDONED_BY: action_id})
-        return True
+        for _ in range(_ATTEMPTS):
+            node = await self.read(target)
+            if _is_closed(node):
+                return cordoned_by(node) == action_id  # done already, by an agent that did not live to say so
+            if await self._try(target, node, {"unschedulable": True}, {CORDONED_BY: action_id}):
+                return True
+        raise Failed("conflict", f"Node {target.name} keeps changing.")
 
     async def soft_cordon(self, target: Target) -> bool:
         """Ask the scheduler to prefer other nodes; tell whether it was not asked before."""
@@ -124,12 +126,21 @@ class Nodes:
 
     async def is_cordoned(self, target: Target) -> bool:
         """Tell whether the node is closed to new pods, by whomever."""
-        return bool(((await self.read(target)).get("spec") or {}).get("unschedulable"))
+        return _is_closed(await self.read(target))
+
+    async def is_closed_or_gone(self, target: Target) -> bool:
+        """Tell whether no pod can come to the node; raise Failed when it is another one by the same name."""
+        try:
+            return await self.is_cordoned(target)
+        except Failed as error:
+            if error.code != "node_gone":
+                raise
+            return True
 
     async def is_cordoned_by_us(self, target: Target) -> bool:
         """Tell whether the node is cordoned, and by a command of ours."""
         node = await self.read(target)
-        return bool((node.get("spec") or {}).get("unschedulable")) and bool(cordoned_by(node))
+        return _is_closed(node) and bool(cordoned_by(node))
 
     async def _try(self, target: Target, node: Body, spec: Body, annotations: Body) -> bool:
         try:
@@ -143,8 +154,6 @@ class Nodes:
     async def _change(self, target: Target, node: Body, spec: Body, annotations: Body) -> None:
         """Change the very version of the node that was looked at."""
         metadata: Body = {"resourceVersion": node["metadata"]["resourceVersion"]}
-        if "taints" not in spec:
-            metadata = {}  # setting unschedulable cannot undo anybody's change
         if annotations:
             metadata["annotations"] = annotations
         await self._kube.patch(_path(target), {"metadata": metadata, "spec": spec})
@@ -154,6 +163,10 @@ def labels_of(node: Body) -> Mapping[str, str]:
     """Return the node's labels."""
     labels: Mapping[str, str] = node["metadata"].get("labels") or {}
     return labels
+
+
+def _is_closed(node: Body) -> bool:
+    return bool((node.get("spec") or {}).get("unschedulable"))
 
 
 def _is_reserved(label: str) -> bool:

@@ -68,3 +68,20 @@ async def test_given_another_cordon_of_ours_when_an_earlier_one_was_lifted_then_
         assert await nodes.is_cordoned_by_us(target) is True
         await nodes.disown(target, "action-2")
         assert await nodes.is_cordoned_by_us(target) is False
+
+
+async def test_given_a_person_who_cordons_after_our_look_when_we_cordon_then_it_stays_theirs(
+    tmp_path,
+):
+    async with bench(tmp_path) as it:
+        target, patch = target_of(it.command().payload), it.kube.patch
+
+        async def cut_in(path, change, *options, **more):
+            it.kube.patch = patch
+            await patch(path, {"spec": {"unschedulable": True}})
+            return await patch(path, change, *options, **more)
+
+        it.kube.patch = cut_in
+
+        assert await Nodes(it.kube).cordon(target, "action-1") is False
+        assert await Nodes(it.kube).is_cordoned_by_us(target) is False
