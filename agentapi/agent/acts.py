@@ -16,6 +16,7 @@ from agentapi.agent.need import Need, instant
 from agentapi.agent.nodes import Failed, Nodes, Target, labels_of
 from agentapi.agent.pods import name_of, objection
 from agentapi.agent.rules import Exclusions
+from agentapi.agent.volumes import Volumes
 from agentapi.agent.workloads import NAME, Workloads
 
 _DRAIN_SECONDS = 600
@@ -105,12 +106,11 @@ class Acts:
         deadline = instant(payload, "deadline") if is_needed else None
         seconds = _whole(payload, "timeout_seconds", _DRAIN_SECONDS)
         latest = command.expires_at.timestamp() - _MARGIN_SECONDS
-        has_grace = payload.get("grace_period_seconds") is not None
         order = DrainOrder(
             target=target,
             action_id=command.action_id,
             deadline=deadline if deadline is not None else min(self._clock.seconds() + seconds, latest),
-            grace_seconds=_whole(payload, "grace_period_seconds", 0) if has_grace else None,
+            grace_seconds=_grace(payload),
             allow_local_data_loss=payload.get("delete_local_data") is True,
             is_rescue=deadline is not None,
             surges=payload.get("surge") is True,
@@ -128,11 +128,11 @@ class Acts:
         if not self._need.justifies(command):
             namespaces = self._exclusions().namespaces
             objected = objection(pod, namespaces=namespaces, allow_local_data_loss=False)
+            objected = objected or await Volumes(self._kube).objection(pod)
             if objected is not None:
                 raise Failed(*objected, pod=name_of(pod))
         evictor, end = Evictor(self._kube, self._turns), command.expires_at.timestamp() - _MARGIN_SECONDS
-        has_grace = payload.get("grace_period_seconds") is not None
-        grace = _whole(payload, "grace_period_seconds", 0) if has_grace else None
+        grace = _grace(payload)
         while not await evictor.evict(pod, grace):
             await self._wait(end, evictor)
         while not await evictor.is_gone(pod):
@@ -183,6 +183,19 @@ def target_of(payload: Mapping[str, Any]) -> Target:
     if not NAME.fullmatch(name) or not _INSTANCE_ID.fullmatch(instance_id):
         raise Failed("invalid_payload", "The node's name or instance is not of its form.")
     return Target(name, instance_id)
+
+
+def _grace(payload: Mapping[str, Any]) -> int | None:
+    """Return the seconds that a command leaves pods to end, None for what they ask for themselves.
+
+    Raises Failed for none at all: that would take a pod from the API server while it may still run.
+    """
+    if payload.get("grace_period_seconds") is None:
+        return None
+    seconds = _whole(payload, "grace_period_seconds", 0)
+    if seconds == 0:
+        raise Failed("invalid_payload", "grace_period_seconds must be at least one.")
+    return seconds
 
 
 def _whole(payload: Mapping[str, Any], name: str, default: int) -> int:

@@ -2,16 +2,18 @@
 
 Pods of daemon sets and static pods stay, finished pods are ignored. A voluntary drain is as polite as the
 pods' owners ask for: nothing is evicted from a node that carries a pod of a protected or excluded namespace,
-one that asks not to be disrupted, that nothing would start again, or that keeps data on the node (unless the
-command allows the loss of that data). When AWS takes the node (a deadline), such pods are moved too, as late
-as their grace allows: what they would lose by the eviction they lose with the node. Budgets hold always.
+one that asks not to be disrupted, that nothing would start again, whose volume cannot follow it, or that
+keeps data on the node (unless the command allows the loss of that data), and nothing more once somebody has
+opened the node. When AWS takes the node (a deadline), such pods are moved too, as late as their grace allows:
+what they would lose by the eviction they lose with the node. Budgets hold always.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from agentapi.agent.clock import Clock
 from agentapi.agent.eviction import Evictor
@@ -21,8 +23,10 @@ from agentapi.agent.pauses import spread
 from agentapi.agent.pods import grace_of, is_leaving, name_of, objection, priority_of, stays
 from agentapi.agent.rollout import Rollout
 from agentapi.agent.rules import PROTECTED_NAMESPACES
+from agentapi.agent.volumes import Volumes
 
 logger = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 EVICTIONS_AT_ONCE, RESCUES_AT_ONCE = 10, 4
 """Asked for at the same moment; fewer when the order matters."""
@@ -76,6 +80,7 @@ class Drainer:
         self._slots = asyncio.Semaphore(RESCUES_AT_ONCE if order.is_rescue else EVICTIONS_AT_ONCE)
         self._evictor = Evictor(kube, turns)
         self._rollout = Rollout(kube, order.action_id)
+        self._volumes = Volumes(kube)
 
     async def run(self) -> dict[str, Any]:
         """Empty the node and return what was done; release it when that fails, for whatever reason.
@@ -103,16 +108,21 @@ class Drainer:
 
     async def _empty(self) -> None:
         while pods := await self._movable():
-            self._require_movable(pods)
+            await self._insist(lambda: self._require_leave(*pods))
             moves = [asyncio.ensure_future(self._move(pod)) for pod in pods]
             try:
                 await asyncio.gather(*moves)
             finally:
                 await _stop(moves)
 
-    def _require_movable(self, pods: list[Body]) -> None:
+    async def _require_leave(self, *pods: Body) -> None:
+        """Raise Failed when a pod must stay, or the node is open again: its pods would come back to it."""
+        if not await self._nodes.is_closed_or_gone(self._order.target):
+            raise Failed("cordon_lifted", f"Somebody opened {self._order.target.name} during its drain.")
         for pod in pods:
-            objected = None if is_leaving(pod) else self._objection(pod)
+            if is_leaving(pod):
+                continue
+            objected = self._objection(pod) or await self._volumes.objection(pod)
             if objected is not None:
                 raise Failed(*objected, pod=name_of(pod))
 
@@ -125,16 +135,26 @@ class Drainer:
 
     async def _move(self, pod: Body) -> None:
         """Evict the pod, or have it replaced, and wait until it is gone."""
-        pause = _FIRST_PAUSE
         is_rolling = self._order.surges and not is_leaving(pod) and await self._rollout.start(pod)
-        while not is_rolling and not is_leaving(pod):
-            async with self._slots:
-                if await self._evictor.evict(pod, self._order.grace_seconds):
-                    break
-            await self._pause(spread(pause))
-            pause = min(pause * 2, _LONGEST_PAUSE)
+        if not is_rolling:
+            await self._evict(pod)
         while not await self._evictor.is_gone(pod):
             await self._pause(_POLL_SECONDS)
+
+    async def _evict(self, pod: Body) -> None:
+        """Ask for the eviction until it is granted, looking each time whether it may still be asked for."""
+        pause, current = _FIRST_PAUSE, pod
+        while not is_leaving(current):
+            async with self._slots:
+                if await self._evictor.evict(current, self._order.grace_seconds):
+                    return
+            await self._pause(spread(pause))
+            pause = min(pause * 2, _LONGEST_PAUSE)
+            seen = await self._insist(lambda: self._evictor.read(pod))
+            if seen is None:
+                return
+            current = seen
+            await self._insist(partial(self._require_leave, seen))
 
     # --- when AWS takes the node -----------------------------------------------------------------------
 
@@ -199,20 +219,25 @@ class Drainer:
     async def _movable(self) -> list[Body]:
         """Return the pods that have to leave, the ones on their way out included."""
         selector = f"spec.nodeName={self._order.target.name}"
+        pods, _ = await self._insist(lambda: self._kube.list("/api/v1/pods", fieldSelector=selector))
+        return [pod for pod in pods if not stays(pod)]
+
+    async def _insist(self, ask: Callable[[], Awaitable[_T]]) -> _T:
+        """Return the API server's answer, asking until it gives one."""
         while True:
             try:
-                pods, _ = await self._kube.list("/api/v1/pods", fieldSelector=selector)
+                return await ask()
             except (KubeUnreachable, KubeError) as error:
                 if not is_passing(error):
                     raise
-                await self._pause(_POLL_SECONDS)
-                continue
-            return [pod for pod in pods if not stays(pod)]
+            await self._pause(_POLL_SECONDS)
 
     async def _pause(self, seconds: float) -> None:
         """Wait, but not past the deadline; raise Failed there, and while the product is silent."""
         if not self._order.is_rescue and not self._may_go_on():
-            raise Failed("backend_silent", "The product has been silent for too long; the drain was stopped.")
+            raise Failed(
+                "backend_silent", "The product is silent or follows another agent: the drain stopped."
+            )
         left = self._left
         if left <= 0:
             raise self._out_of_time()

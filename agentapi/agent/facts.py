@@ -8,7 +8,7 @@ from sys import intern
 from typing import Any
 
 from agentapi.agent.neighbours import Ties, ties_of
-from agentapi.agent.quantities import mib_below, millis
+from agentapi.agent.quantities import mib_below, millis, whole
 from agentapi.agent.shapes import GPU, Request, claims_of, constraints_of, request_of
 from agentapi.protocol import Constraints, Taint, canonical_json, dump
 
@@ -168,8 +168,8 @@ class Facts:
             unschedulable=bool(spec.get("unschedulable")),
             cpu_millis=millis(str(room.get("cpu", "0"))),
             memory_mib=mib_below(str(room.get("memory", "0"))),
-            pods=int(str(room.get("pods", "0"))),
-            gpu=int(str(room.get(GPU, "0"))),
+            pods=whole(str(room.get("pods", "0"))),
+            gpu=whole(str(room.get(GPU, "0"))),
             ephemeral_mib=mib_below(str(room.get("ephemeral-storage", "0"))),
             labels=metadata.get("labels") or {},
             taints=tuple(
@@ -209,18 +209,6 @@ class Facts:
         """Return the volume that a claim is bound to; empty while it is not."""
         return str((body.get("spec") or {}).get("volumeName") or "")
 
-    def volume(self, body: Body) -> VolumeFact:
-        """Return the one zone that a volume lives in, or that it is tied to nodes in another way."""
-        labels = body["metadata"].get("labels") or {}
-        required = ((body.get("spec") or {}).get("nodeAffinity") or {}).get("required") or {}
-        terms = required.get("nodeSelectorTerms") or ()
-        expressions = [each for term in terms for each in term.get("matchExpressions") or ()]
-        zones = {value for each in expressions if each["key"] in _ZONE_KEYS for value in each["values"]}
-        labelled = labels.get(ZONE) or labels.get(_ZONE_KEYS[1]) or ""
-        zone = zones.pop() if len(zones) == 1 else "" if terms else labelled
-        tied_keys = {each["key"] for each in expressions} - {*_ZONE_KEYS, REGION}
-        return VolumeFact(str(zone), is_tied=bool(tied_keys) or bool(terms and not zone))
-
     def _share(self, constraints: Constraints) -> Constraints:
         shared: Constraints = self._keep(canonical_json(dump(constraints)), constraints)
         return shared
@@ -245,6 +233,24 @@ class Facts:
 
 _CHANGING_LABELS = frozenset({"statefulset.kubernetes.io/pod-name", "apps.kubernetes.io/pod-index"})
 """Differ from pod to pod, and budgets never select by them."""
+
+
+def volume_fact(body: Body) -> VolumeFact:
+    """Return the one zone that a volume lives in, or that it is tied to nodes in another way."""
+    labels = body["metadata"].get("labels") or {}
+    required = ((body.get("spec") or {}).get("nodeAffinity") or {}).get("required") or {}
+    terms = required.get("nodeSelectorTerms") or ()
+    expressions = [each for term in terms for each in _requirements(term)]
+    zonal = [each for each in expressions if each["key"] in _ZONE_KEYS and each["operator"] == "In"]
+    zones = {value for each in zonal for value in each.get("values") or ()}
+    labelled = labels.get(ZONE) or labels.get(_ZONE_KEYS[1]) or ""
+    zone = zones.pop() if len(zones) == 1 else "" if terms else labelled
+    others = [each for each in expressions if each not in zonal and each["key"] != REGION]
+    return VolumeFact(str(zone), is_tied=bool(others) or bool(terms and not zone))
+
+
+def _requirements(term: Body) -> tuple[Body, ...]:
+    return (*(term.get("matchExpressions") or ()), *(term.get("matchFields") or ()))
 
 
 def cordoned_by(node: Body) -> str:

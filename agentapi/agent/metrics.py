@@ -68,7 +68,7 @@ def _metric(name: str, kind: str, text: str, values: Mapping[Labels, float]) -> 
     yield f"# TYPE {full} {kind}"
     for labels, value in values.items():
         named = ",".join(f'{key}="{_escape(text)}"' for key, text in labels)
-        yield f"{full}{{{named}}} {float(value):g}" if named else f"{full} {float(value):.17g}"
+        yield f"{full}{{{named}}} {value:.17g}" if named else f"{full} {value:.17g}"
 
 
 def _escape(text: str) -> str:

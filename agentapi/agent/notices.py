@@ -18,6 +18,8 @@ class Notices:
         self._instances: dict[str, str] = {}
         """Node name → instance id."""
         self._told: set[tuple[str, str]] = set()
+        self._early: dict[str, Signal] = {}
+        """What was said of nodes that are not known yet, by name."""
 
     def is_taken(self, instance_id: str) -> bool:
         """Tell whether this agent saw that AWS takes the instance."""
@@ -28,10 +30,12 @@ class Notices:
         if after is None:
             if before is not None:
                 self._instances.pop(before.name, None)
+                self._early.pop(before.name, None)
                 self._told -= {(before.instance_id, kind) for kind in set(SIGNALS.values())}
             return
         self._instances[after.name] = after.instance_id
-        for signal in after.signals:
+        early = self._early.pop(after.name, None)
+        for signal in (*after.signals, *([early] if early else ())):
             self._tell(after.name, signal)
 
     def look_at_pod(self, before: PodFact | None, after: PodFact | None) -> None:
@@ -40,10 +44,14 @@ class Notices:
             self._tell(after.node, after.signal)
 
     def _tell(self, node_name: str, signal: Signal) -> None:
-        instance_id = self._instances.get(node_name, "")
+        if node_name not in self._instances:
+            self._early[node_name] = signal
+            return
+        instance_id = self._instances[node_name]
         if not instance_id or (instance_id, signal.kind) in self._told:
             return
         self._told.add((instance_id, signal.kind))
-        at = datetime.fromtimestamp(signal.at, UTC) if signal.at else self._clock.now()
+        now = self._clock.now()
+        at = min(now, datetime.fromtimestamp(signal.at, UTC)) if signal.at else now
         deadline = at + WARNING if signal.kind == "interruption" else None
         self._warn(InterruptionNotice(signal.kind, node_name, instance_id, at, deadline))

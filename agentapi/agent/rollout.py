@@ -3,6 +3,7 @@
 from agentapi.agent.kube import Body, Kube, KubeError
 from agentapi.agent.nodes import Failed
 from agentapi.agent.pods import name_of
+from agentapi.agent.shapes import claims_of
 
 MOVED_BY = "spotopt.io/moved-by"
 """Template annotation with the action that moved the pods; it makes the second try of an action no move."""
@@ -21,8 +22,11 @@ class Rollout:
         """Begin to replace the pod; tell whether it is being replaced, else it is to be evicted.
 
         The node must be cordoned, so that the new pod comes up elsewhere. A deployment that several pods
-        run, that is paused, or whose strategy would take the pod down first, is not restarted.
+        run, that is paused, or whose strategy would take the pod down first, is not restarted; nor is one
+        whose volume only one of the two pods could mount.
         """
+        if claims_of(pod["spec"]):
+            return False
         try:
             is_begun = await self._restart(pod)
         except KubeError as error:

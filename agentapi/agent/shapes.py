@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentapi.agent.neighbours import hard_spread
-from agentapi.agent.quantities import mib, millis, quantity
+from agentapi.agent.quantities import MOST, mib, millis, quantity, whole
 from agentapi.protocol import Constraints, Requirement, Spread, Toleration
 
 Body = Mapping[str, Any]
@@ -55,10 +55,10 @@ class Request:
 
     def __add__(self, other: "Request") -> "Request":
         return Request(
-            self.cpu_millis + other.cpu_millis,
-            self.memory_mib + other.memory_mib,
-            self.gpu + other.gpu,
-            self.ephemeral_mib + other.ephemeral_mib,
+            min(MOST, self.cpu_millis + other.cpu_millis),
+            min(MOST, self.memory_mib + other.memory_mib),
+            min(MOST, self.gpu + other.gpu),
+            min(MOST, self.ephemeral_mib + other.ephemeral_mib),
         )
 
 
@@ -85,7 +85,7 @@ def _quantities(amounts: Mapping[str, str]) -> Request:
     return Request(
         millis(str(amounts.get("cpu", "0"))),
         mib(str(amounts.get("memory", "0"))),
-        int(str(amounts.get(GPU, "0"))),
+        whole(str(amounts.get(GPU, "0"))),
         mib(str(amounts.get("ephemeral-storage", "0"))),
     )
 
@@ -111,7 +111,7 @@ def constraints_of(metadata: Body, spec: Body, *, controlled: bool) -> Constrain
         has_local_storage=keeps_local_data(annotations, spec),
         controlled=controlled,
         spot_tolerant=_is_spot_tolerant(marks, node_selector, terms),
-        grace_seconds=max(0, int(spec.get("terminationGracePeriodSeconds") or 0)),
+        grace_seconds=min(MOST, max(0, int(spec.get("terminationGracePeriodSeconds") or 0))),
         unmodelled=tuple(_unmodelled(spec, marks)),
     )
 

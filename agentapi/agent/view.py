@@ -1,12 +1,12 @@
 """What the agent knows of its cluster: a reflector for each collection, and usage."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from agentapi.agent.clock import Clock
-from agentapi.agent.facts import Facts, NodeFact, Owner, PodFact
+from agentapi.agent.facts import Facts, NodeFact, Owner, PodFact, volume_fact
 from agentapi.agent.kube import Kube, KubeError, KubeUnreachable
 from agentapi.agent.nodepools import read_karpenter
 from agentapi.agent.quantities import mib, millis
@@ -56,7 +56,7 @@ class View:
         self.daemon_sets = Reflector(kube, clock, f"{apps}/daemonsets", facts.controller)
         self.budgets = Reflector(kube, clock, "/apis/policy/v1/poddisruptionbudgets", facts.budget)
         self.claims = Reflector(kube, clock, "/api/v1/persistentvolumeclaims", facts.claim)
-        self.volumes = Reflector(kube, clock, "/api/v1/persistentvolumes", facts.volume)
+        self.volumes = Reflector(kube, clock, "/api/v1/persistentvolumes", volume_fact)
         self.reflectors: tuple[Reflector[Any], ...] = (
             self.pods, self.nodes, self.deployments, self.replica_sets, self.stateful_sets, self.daemon_sets,
             self.budgets, self.claims, self.volumes,
@@ -85,8 +85,8 @@ class View:
         except (KubeError, KubeUnreachable):
             self.node_usage, self.pod_usage = {}, {}
             return
-        self.node_usage = {name: use for (_, name), use in nodes["items"]}
-        self.pod_usage = dict(pods["items"])
+        self.node_usage = {name: use for (_, name), use in _measured(nodes)}
+        self.pod_usage = dict(_measured(pods))
 
     def workload_of(self, pod: PodFact) -> Owner:
         """Return the controller that wants the pod: a deployment rather than its replica set."""
@@ -112,12 +112,28 @@ def _standing(node: NodeFact) -> tuple[object, ...]:
     return node.instance_id, node.ready, node.unschedulable, node.taints
 
 
+def _measured(answer: dict[str, Any]) -> Iterator[tuple[tuple[str, str], Use]]:
+    """Yield what an answer of the metrics API holds, but for what is not of its form."""
+    for item in answer.get("items") or ():
+        if isinstance(item, tuple) and isinstance(item[0], tuple) and isinstance(item[1], Use):
+            yield item
+
+
 def _lean(part: dict[str, Any]) -> Any:
     """Return what matters of one object in an answer of the metrics API; parts come before their whole."""
     if isinstance(part.get("containers"), list):
-        return part["metadata"], sum(part["containers"], Use(0, 0))
+        used = [each for each in part["containers"] if isinstance(each, Use)]
+        return part.get("metadata"), sum(used, Use(0, 0))
     if isinstance(part.get("usage"), Use):
         return (part["metadata"], part["usage"]) if "metadata" in part else part["usage"]
-    if "cpu" in part and "memory" in part:
-        return Use(millis(str(part["cpu"])), mib(str(part["memory"])))
+    if part.keys() == {"cpu", "memory"}:
+        return _use(part["cpu"], part["memory"])
     return (part.get("namespace", ""), part["name"]) if "name" in part else part
+
+
+def _use(cpu: object, memory: object) -> Use | None:
+    """Return the use; None for what are no quantities, such as labels by the same names."""
+    try:
+        return Use(millis(str(cpu)), mib(str(memory)))
+    except ValueError:
+        return None

@@ -114,8 +114,7 @@ def fact_of(namespace, notice, name=SENTRY):
 async def test_given_a_sentrys_word_when_looked_at_then_it_counts_in_our_own_namespace_only(tmp_path):
     """Anybody may write such a pod into a namespace of their own."""
     with fast_world(deployment("web", 1), nodes=1) as world:
-        [name] = world.names()
-        node = Facts().node(world.node(name) | {"metadata": world.node(name)["metadata"] | {"name": "n"}})
+        node = node_fact(world)
     told = []
     notices = Notices(world.clock, told.append, NAMESPACE)
     notices.look(None, node)
@@ -132,3 +131,37 @@ async def test_given_a_sentrys_word_when_looked_at_then_it_counts_in_our_own_nam
 
     notices.look_at_pod(None, fact_of(NAMESPACE, word))
     assert [(notice.kind, notice.instance_id) for notice in told] == [("interruption", node.instance_id)]
+
+
+def node_fact(world):
+    [name] = world.names()
+    return Facts().node(world.node(name) | {"metadata": world.node(name)["metadata"] | {"name": "n"}})
+
+
+async def test_given_a_sentrys_word_before_its_node_is_known_when_the_node_appears_then_it_is_told():
+    """Pods and nodes are listed side by side."""
+    with fast_world(deployment("web", 1), nodes=1) as world:
+        node = node_fact(world)
+    told = []
+    notices = Notices(world.clock, told.append, NAMESPACE)
+    word = json.dumps({"kind": "interruption", "at": "2026-11-01T12:00:00+00:00"})
+
+    notices.look_at_pod(None, fact_of(NAMESPACE, word))
+    assert told == []
+    notices.look(None, node)
+    notices.look(node, node)
+
+    assert [(notice.kind, notice.instance_id) for notice in told] == [("interruption", node.instance_id)]
+
+
+async def test_given_a_word_from_the_end_of_time_when_looked_at_then_it_counts_from_now():
+    with fast_world(deployment("web", 1), nodes=1) as world:
+        node = node_fact(world)
+    told = []
+    notices = Notices(world.clock, told.append, NAMESPACE)
+    notices.look(None, node)
+
+    word = json.dumps({"kind": "interruption", "at": "9999-12-31T23:59:59+00:00"})
+    notices.look_at_pod(None, fact_of(NAMESPACE, word))
+
+    assert told[0].at <= world.clock.now()

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from agentapi.agent.facts import Facts, VolumeFact
+from agentapi.agent.facts import VolumeFact, volume_fact
 from agentapi.agent.kube import Kube
 from agentapi.agent.picture import draw
-from agentapi.agent.quantities import mib, mib_below, millis
+from agentapi.agent.quantities import MOST, mib, mib_below, millis
 from agentapi.agent.shapes import Request, constraints_of, keeps_local_data, request_of
 from agentapi.agent.view import View
 from agentapi.protocol import Requirement, Spread, State, Toleration
@@ -32,6 +32,8 @@ def container(cpu, memory, **more):
         ("1500000n", 2),
         ("2k", 2_000_000),
         ("1e3", 1_000_000),
+        ("1E", MOST),
+        ("9e18", MOST),
         ("0", 0),
     ],
 )
@@ -177,15 +179,18 @@ def test_given_a_part_that_must_be_on_demand_when_read_then_it_is_a_number_or_a_
         ([("topology.ebs.csi.aws.com/zone", ["us-east-1b"])], VolumeFact("us-east-1b", is_tied=False)),
         ([("topology.kubernetes.io/zone", ["a", "b"])], VolumeFact("", is_tied=True)),
         ([("kubernetes.io/hostname", ["n1"])], VolumeFact("", is_tied=True)),
+        ([("topology.kubernetes.io/zone", None)], VolumeFact("", is_tied=True)),
     ],
 )
 def test_given_a_volume_when_read_then_its_zone_or_its_tie_to_nodes_is_seen(affinity, expected):
-    terms = [
-        {"matchExpressions": [{"key": key, "operator": "In", "values": values} for key, values in affinity]}
+    expressions = [
+        {"key": key, "operator": "In", "values": values} if values else {"key": key, "operator": "Exists"}
+        for key, values in affinity
     ]
+    terms = [{"matchExpressions": expressions}]
     spec = {"nodeAffinity": {"required": {"nodeSelectorTerms": terms}}} if affinity else {}
 
-    assert Facts().volume({"metadata": {"labels": {ZONE: "us-east-1a"}}, "spec": spec}) == expected
+    assert volume_fact({"metadata": {"labels": {ZONE: "us-east-1a"}}, "spec": spec}) == expected
 
 
 @pytest.mark.parametrize(
