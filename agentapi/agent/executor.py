@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
+from weakref import WeakValueDictionary
 
 from agentapi import protocol
 from agentapi.agent.acts import Acts
@@ -46,6 +47,7 @@ class Executor:
         tell: Callable[[str, str, Mapping[str, Any]], None],
         need: Need,
         exclusions: Callable[[], Exclusions] = Exclusions,
+        stands_by: Callable[[], bool] = lambda: False,
         dry_run: bool = False,
     ) -> None:
         self._backend, self._journal, self._guard = backend, journal, guard
@@ -54,10 +56,12 @@ class Executor:
         """Makes the product see the cluster as it is now; tells whether it did."""
         self._tell = tell
         """Puts an event, by type, severity and payload, on its way to the product."""
-        self._acts = Acts(kube, clock, lambda: not self.is_safe_mode, exclusions, need)
+        self._stands_by = stands_by
+        """Tells whether another agent has taken over the cluster."""
+        self._acts = Acts(kube, clock, lambda: not (self.is_safe_mode or stands_by()), exclusions, need)
         self.finished_count: Counter[tuple[str, str]] = Counter()
         """Commands by type and status, since the start."""
-        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._running: dict[str, asyncio.Task[None]] = {}
         self._commands: dict[str, protocol.Command] = {}
         self._has_results = asyncio.Event()
@@ -81,7 +85,7 @@ class Executor:
     def resume(self) -> None:
         """Take up again what a crash interrupted: every command may be run twice to the same effect."""
         for command in list(self._journal.taken.values()):
-            self._begin(command)
+            self._begin(command, is_resumed=True)
         if self._journal.finished:
             self._has_results.set()
 
@@ -103,7 +107,7 @@ class Executor:
         self._tell("command_refused", "critical", {**facts, "cluster_id": command.cluster_id})
         if code == "replayed":  # the first one reports for both
             self._journal.replayed.add(command.action_id)
-        else:
+        elif command.action_id not in self._journal.known_actions:  # whatever claims the name of another
             self._finish(command, self._failure(Failed(*refusal), 0))
         return False
 
@@ -151,17 +155,25 @@ class Executor:
                     logger.error("The product refuses the result of %s: %s", action_id, error)  # noqa: TRY400
             self._journal.forget(action_id)
 
-    def _begin(self, command: protocol.Command) -> None:
+    def _begin(self, command: protocol.Command, *, is_resumed: bool = False) -> None:
         if not command.is_voluntary:
             self._make_way(str(command.payload.get("node_name", "")))
-        task = asyncio.get_running_loop().create_task(self._run(command))
+        task = asyncio.get_running_loop().create_task(self._run(command, is_resumed=is_resumed))
         self._running[command.action_id] = task
         self._commands[command.action_id] = command
-        task.add_done_callback(lambda _: self._forget(command.action_id))
+        task.add_done_callback(lambda task: self._ended(command, task))
 
-    def _forget(self, action_id: str) -> None:
-        self._running.pop(action_id, None)
-        self._commands.pop(action_id, None)
+    def _ended(self, command: protocol.Command, task: asyncio.Task[None]) -> None:
+        """Report a command that was broken off, be it before its first step."""
+        self._running.pop(command.action_id, None)
+        self._commands.pop(command.action_id, None)
+        if not task.cancelled() or self._is_abandoned or command.action_id not in self._journal.taken:
+            return
+        try:
+            task.result()
+        except asyncio.CancelledError as error:
+            why = str(error) or "The agent was stopped."
+            self._finish(command, self._failure(Failed("interrupted", why), 0))
 
     def _make_way(self, node_name: str) -> None:
         """Break off what is voluntary on a node that has to be dealt with now."""
@@ -169,27 +181,8 @@ class Executor:
             if command.is_voluntary and command.payload.get("node_name") == node_name:
                 self._running[action_id].cancel(URGENT)
 
-    async def _run(self, command: protocol.Command) -> None:
-        started = self._clock.seconds()
-        try:
-            async with self._locks[_subject(command)]:
-                facts = await self._act(command)
-            result = self._success(facts, started)
-        except asyncio.CancelledError as error:
-            if self._is_abandoned:
-                raise
-            why = str(error) or "The agent was stopped."
-            self._finish(command, self._failure(Failed("interrupted", why), started))
-            raise
-        except Failed as error:
-            result = self._failure(error, started)
-        except KubeError as error:
-            result = self._failure(Failed("kubernetes_error", error.message, status=error.status), started)
-        except KubeUnreachable as error:
-            result = self._failure(Failed("kubernetes_unreachable", str(error)), started)
-        except Exception as error:
-            logger.exception("%s %s broke off", command.action_type, command.action_id)
-            result = self._failure(Failed("internal", f"{type(error).__name__}: {error}"), started)
+    async def _run(self, command: protocol.Command, *, is_resumed: bool) -> None:
+        result = await self._outcome(command, is_resumed=is_resumed)
         logger.info(
             "%s %s: %s %s",
             command.action_type,
@@ -197,16 +190,40 @@ class Executor:
             result.status,
             result.error_message,
         )
-        if command.is_voluntary or command.action_type not in _TOLD_AT_ONCE:
-            await self._show()  # effects first, then the word about them
-        self._finish(command, result)
+        try:
+            if command.is_voluntary or command.action_type not in _TOLD_AT_ONCE:
+                await self._show()  # effects first, then the word about them
+        finally:
+            if not self._is_abandoned:
+                self._finish(command, result)
 
-    async def _act(self, command: protocol.Command) -> Mapping[str, Any]:
+    async def _outcome(self, command: protocol.Command, *, is_resumed: bool) -> protocol.Result:
+        started = self._clock.seconds()
+        lock = self._locks.setdefault(_subject(command), asyncio.Lock())
+        try:
+            async with lock:
+                facts = await self._act(command, is_resumed=is_resumed)
+            return self._success(facts, started)
+        except Failed as error:
+            return self._failure(error, started)
+        except KubeError as error:
+            return self._failure(Failed("kubernetes_error", error.message, status=error.status), started)
+        except KubeUnreachable as error:
+            return self._failure(Failed("kubernetes_unreachable", str(error)), started)
+        except Exception as error:
+            logger.exception("%s %s broke off", command.action_type, command.action_id)
+            return self._failure(Failed("internal", f"{type(error).__name__}: {error}"), started)
+
+    async def _act(self, command: protocol.Command, *, is_resumed: bool) -> Mapping[str, Any]:
         if command.expires_at <= self._clock.now():
+            if not is_resumed:
+                raise Failed("expired", "The command expired while it waited for its turn.")
             await self._clean_up(command)
             raise Failed("interrupted", "The agent was restarted after the command had expired.")
         if self._dry_run:
             raise Failed("dry_run", "The agent only watches: DRY_RUN is set.")
+        if self._stands_by():
+            raise Failed("superseded", "Another agent has taken over this cluster.")
         if self.is_safe_mode:
             raise Failed("backend_silent", "The product has been silent for too long to begin anything.")
         return await self._acts.carry_out(command)

@@ -135,6 +135,7 @@ class Agent:
             kube=obedient, backend=backend, journal=journal, guard=guard, agent_id=agent_id, clock=clock,
             show=collector.show, tell=outbox.tell, exclusions=lambda: heart.exclusions,
             need=Need(clock, notices.is_taken, lambda: len(view.nodes.items)), dry_run=settings.dry_run,
+            stands_by=lambda: heart.is_superseded,
         )  # fmt: skip
         claims = Claims(backend, executor, journal, heart, push)
         return _Parts(view, collector, executor, outbox, heart, push, claims, lifted)

@@ -26,7 +26,8 @@ class Workloads:
     ) -> dict[str, Any]:
         """Change one container as the command says and return what it asked for before and asks for now.
 
-        Raises Failed when the container's resources are not ``before``, where the command names that.
+        Raises Failed when the container's resources are not ``before``, where the command names that; those
+        that a first try has changed already are taken for done.
         """
         namespace, name = _name(payload, "namespace"), _name(payload, "name")
         container, wanted = _name(payload, "container"), _resources(payload.get("resources"))
@@ -39,6 +40,8 @@ class Workloads:
         body = await self._read(path)
         before = _container(body, container).get("resources") or {}
         if "before" in payload and _comparable(payload["before"]) != _comparable(before):
+            if _comparable(before) == _merged(_comparable(payload["before"]), _comparable(wanted)):
+                return {"before": payload["before"], "after": wanted}
             raise Failed(
                 "changed_meanwhile", f"{container} asks for other resources than expected.", now=before
             )
@@ -120,3 +123,8 @@ def _comparable(resources: object) -> dict[str, Any]:
         }
     except (ValueError, AttributeError) as error:
         raise Failed("invalid_payload", "before must hold quantities.") from error
+
+
+def _merged(before: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a strategic merge patch with the wanted resources makes of those before."""
+    return {part: before.get(part, {}) | wanted.get(part, {}) for part in before.keys() | wanted.keys()}

@@ -352,7 +352,8 @@ async def test_given_new_resources_when_commanded_then_the_workload_asks_for_the
         named = {**WEB, "container": container["name"]}
 
         result = await it.carry_out(it.command("update_deployment", payload=named))
-        again = {**named, "before": container["resources"]}
+        other = {"requests": {"cpu": "60m"}}
+        again = {**named, "before": container["resources"], "resources": other}
         outdated = await it.carry_out(
             it.command("update_deployment", payload=again, action_id="a-2", nonce="n-2")
         )
