@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Case, Q, When
 
 from audit.services import record_all
@@ -138,13 +138,21 @@ def claim_for_agents(
         first = rows[: claimant.limit]
         if not any(_looks_at_nodes(action) or _forbidden(action, facts[cluster_id]) for action in first):
             granted += _started(first, claimant.agent_id, now)
-    _store_started(granted)
+    _store_started(granted, now)
     deliveries = deliver(granted)
     pairs = _grouped(zip(granted, deliveries, strict=True), lambda pair: pair[0].cluster_id)
     return {cluster_id: [delivery for _, delivery in rows] for cluster_id, rows in pairs.items()}
 
 
 _URGENT_FIRST = ("is_voluntary", Case(When(kind=Action.Kind.CORDON_NODE, then=0), default=1), "created_at")
+
+
+_START = """
+UPDATE actions a SET status = 'running', claimed_by = s.agent_id, claimed_at = %(now)s,
+    lease_until = s.lease_until, updated_at = %(now)s
+FROM unnest(%(ids)s::uuid[], %(agents)s::text[], %(leases)s::timestamptz[]) AS s(id, agent_id, lease_until)
+WHERE a.id = s.id
+"""
 
 
 def _waits_for_agent(now: datetime) -> Q:
@@ -181,7 +189,7 @@ def _claim_together(
             actions.refuse(action, verdict)
         else:
             granted.append(action)
-    _store_started(_started(granted, agent_id, now))
+    _store_started(_started(granted, agent_id, now), now)
     return deliver(granted)
 
 
@@ -189,13 +197,24 @@ def _started(granted: Sequence[Action], agent_id: str, now: datetime) -> Sequenc
     for action in granted:
         action.status, action.claimed_by = Action.Status.RUNNING, agent_id
         action.claimed_at, action.lease_until = now, now + rules.lease(action.kind)
-        action.updated_at = now
     return granted
 
 
-def _store_started(granted: Sequence[Action]) -> None:
-    """Store rows that this transaction has locked, and have the pages look at them."""
-    Action.unscoped.bulk_update(granted, ["status", "claimed_by", "claimed_at", "lease_until", "updated_at"])
+def _store_started(granted: Sequence[Action], now: datetime) -> None:
+    """Store rows that this transaction has locked, and have the pages look at them.
+
+    In SQL, since ``bulk_update`` takes four times as long as all the rest of a claim.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _START,
+            {
+                "ids": [action.pk for action in granted],
+                "agents": [action.claimed_by for action in granted],
+                "leases": [action.lease_until for action in granted],
+                "now": now,
+            },
+        )
     for rows in _grouped(granted, lambda action: (action.cluster_id, action.plan_id)).values():
         actions.announce_change(rows[0])
 
