@@ -3,6 +3,7 @@
 from django.urls import include, path
 from rest_framework.routers import SimpleRouter
 
+from policies.api.karpenter import ApplySteering, ClusterKarpenter
 from policies.api.metrics import Kpi, Projection
 from policies.api.plans import ClusterJobs, JobViewSet, OptimizeNow, PlanViewSet
 from policies.api.policies import KNOBS, PolicyViewSet
@@ -21,6 +22,12 @@ urlpatterns = [
     path("clusters/<uuid:cluster_id>/optimize", OptimizeNow.as_view(), name="cluster-optimize"),
     path("clusters/<uuid:cluster_id>/jobs", ClusterJobs.as_view(), name="cluster-jobs"),
     path("clusters/<uuid:cluster_id>/what-if", ClusterWhatIfs.as_view(), name="cluster-what-ifs"),
+    path("clusters/<uuid:cluster_id>/karpenter", ClusterKarpenter.as_view(), name="cluster-karpenter"),
+    path(
+        "clusters/<uuid:cluster_id>/karpenter/<uuid:steering_id>/apply",
+        ApplySteering.as_view(),
+        name="cluster-karpenter-apply",
+    ),
     path("metrics/kpi", Kpi.as_view(), name="metrics-kpi"),
     path("metrics/projection", Projection.as_view(), name="metrics-projection"),
     path("", include(router.urls)),

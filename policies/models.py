@@ -1,6 +1,8 @@
 """Templates and policies, the runs of the optimizer, and the plans it proposes."""
 
+import json
 from decimal import Decimal
+from hashlib import sha256
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
@@ -8,6 +10,7 @@ from django.db.models import Q
 from django.db.models.functions import Lower
 
 from accounts.models import User
+from clusters.domain.actions import OPEN
 from clusters.models import Action, Cluster
 from spotopt.core.records import Record
 from spotopt.core.tenancy import TenantModel
@@ -319,3 +322,49 @@ class PlanStep(Record, TenantModel):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.target}"
+
+
+class PoolSteering(Record, TenantModel):
+    """What Karpenter is to be told beside one of the customer's node pools, and what was asked for last."""
+
+    cluster = models.ForeignKey(Cluster, on_delete=models.PROTECT, related_name="pool_steerings")
+    pool = models.CharField(max_length=253)
+    """The customer's node pool."""
+    name = models.CharField(max_length=262)
+    """Of our node pool beside it."""
+    manifest = models.JSONField(null=True)
+    """The object that is wanted; null where nothing is to be applied."""
+    code = models.CharField(max_length=40)
+    """``steered``, or why the pool is left alone, as ``policies.domain.karpenter`` names it."""
+    sentence = models.CharField(max_length=500)
+    is_met = models.BooleanField(default=True)
+    """Whether the newest report shows what is wanted."""
+    hold = models.CharField(max_length=500, blank=True)
+    """Why it could not be asked for now; empty when nothing holds it."""
+    action = models.ForeignKey(Action, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    """The last that was asked for."""
+    asked = models.CharField(max_length=64, blank=True)
+    """Digest of what that was to change into what."""
+    revision = models.PositiveIntegerField(default=0)
+    """How often something was asked for."""
+    looked_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "pool_steerings"
+        constraints = [models.UniqueConstraint(fields=["cluster", "pool"], name="pool_steerings_pool_once")]
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.code}"
+
+    @property
+    def fingerprint(self) -> str:
+        """Return what tells the wanted object from any other."""
+        return sha256(json.dumps(self.manifest, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def is_under_way(self) -> bool:
+        """Tell whether the last act is not over, or no report has shown yet what it did."""
+        if self.action is None or self.action.status in OPEN:
+            return self.action is not None
+        seen, done = self.cluster.snapshot_at, self.action.finished_at
+        return self.action.status == Action.Status.SUCCEEDED and bool(seen and done and seen <= done)

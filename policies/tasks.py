@@ -6,7 +6,7 @@ from celery import shared_task
 
 from clusters.models import Cluster
 from policies.models import OptimizationJob, Plan, WhatIf
-from policies.services import answering, comparison, execution, jobs, leftovers, planning
+from policies.services import answering, comparison, execution, jobs, karpenter, leftovers, planning
 from spotopt.core.errors import SpotOptError
 from spotopt.core.queue import enqueue
 from spotopt.core.tasks import PlatformTask, TenantTask, TickTask
@@ -118,3 +118,24 @@ def answer_all_interruptions() -> int:
 def answer_interruptions(*, organization_id: str) -> int:
     """Launch what replaces the organization's interrupted nodes."""
     return answering.answer_interruptions()
+
+
+@shared_task(base=PlatformTask, name="policies.steer_all_karpenters")
+def steer_all_karpenters() -> int:
+    """Find the organizations with clusters in which Karpenter runs."""
+    organization_ids = karpenter.organizations_with_karpenter()
+    for organization_id in organization_ids:
+        enqueue("policies.steer_organization_karpenters", organization_id=organization_id)
+    return len(organization_ids)
+
+
+@shared_task(base=TenantTask, name="policies.steer_organization_karpenters")
+def steer_organization_karpenters(*, organization_id: str) -> int:
+    """Have Karpenter told what is wanted in each of the organization's clusters."""
+    return karpenter.steer_all()
+
+
+@shared_task(base=TenantTask, name="policies.steer_karpenter")
+def steer_karpenter(*, organization_id: str, cluster_id: str) -> int:
+    """Have Karpenter told what is wanted in one cluster, after its policy changed."""
+    return karpenter.steer(cluster_id=UUID(cluster_id))

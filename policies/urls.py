@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from policies.views import dashboard, plans, policies, templates, whatif
+from policies.views import dashboard, karpenter, plans, policies, templates, whatif
 
 app_name = "policies"
 page_urls = [
@@ -16,6 +16,12 @@ page_urls = [
     path("plans/<uuid:plan_id>/stop", plans.stop, name="stop"),
     path("clusters/<uuid:cluster_id>/plans", plans.cluster_plans, name="cluster-plans"),
     path("clusters/<uuid:cluster_id>/optimize", plans.optimize, name="optimize"),
+    path("clusters/<uuid:cluster_id>/karpenter", karpenter.karpenter, name="karpenter"),
+    path(
+        "clusters/<uuid:cluster_id>/karpenter/<uuid:steering_id>/apply",
+        karpenter.apply,
+        name="apply-karpenter",
+    ),
     path("jobs/<uuid:job_id>/cancel", plans.cancel_run, name="cancel-run"),
     path("clusters/<uuid:cluster_id>/what-if", whatif.what_ifs, name="what-ifs"),
     path("what-ifs/<uuid:what_if_id>", whatif.what_if, name="what-if"),

@@ -55,6 +55,8 @@ class ClusterHead:
     usd_booked: Decimal
     is_booked_estimated: bool
     """Some of it was booked at estimated prices."""
+    karpenter: str
+    """Whether Karpenter runs, as ``Cluster.Karpenter`` has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +144,7 @@ def cluster_head(cluster_id: UUID, *, now: datetime) -> ClusterHead:
         memory_asked_mib=row.memory_asked,
         usd_booked=booked["usd"],
         is_booked_estimated=booked["is_estimated"],
+        karpenter=row.karpenter,
     )
 
 

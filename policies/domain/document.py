@@ -27,10 +27,6 @@ UNSPREAD_POOL_SHARE_PERCENT = 50
 """The safety floor caps every pool; without diversification the cap is this loose, never absent."""
 MUCH_SPOT_PERCENT = 90
 WITHOUT_EFFECT = (
-    "karpenter.consolidation",
-    "karpenter.ttl_seconds_after_empty",
-    "karpenter.drift",
-    "karpenter.max_node_age_minutes",
     "binpack.aggressiveness",
     "binpack.weights.cpu",
     "binpack.weights.memory",

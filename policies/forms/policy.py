@@ -46,6 +46,9 @@ class PolicyForm(GroupedForm):
               ("exclusions.namespaces", "exclusions.labels", "exclusions.taints",
                "constraints.min_node_lifetime_minutes", "binpack.stabilization_minutes",
                "constraints.max_disrupted_percent")),
+        Group("Karpenter", "A node pool of ours stands beside each of yours; yours are never changed.",
+              ("karpenter.enabled", "karpenter.consolidation", "karpenter.ttl_seconds_after_empty",
+               "karpenter.drift", "karpenter.max_node_age_minutes")),
     )  # fmt: skip
 
     version = forms.IntegerField(widget=forms.HiddenInput, min_value=0)
@@ -194,6 +197,23 @@ _KNOBS: dict[str, forms.Field] = {
     ),
     "constraints.max_disrupted_percent": whole(
         "Nodes disrupted at once", "percent of nodes", 1, 10, help_text="At least one node."
+    ),
+    "karpenter.enabled": switch(
+        "Steer Karpenter", "Off, our node pools launch nothing more; Karpenter ends their nodes in time."
+    ),
+    "karpenter.consolidation": switch(
+        "Let Karpenter move pods to save", "Off, it removes only empty nodes of our node pools."
+    ),
+    "karpenter.ttl_seconds_after_empty": whole(
+        "Before Karpenter removes or replaces a node", "seconds", 0, 86_400,
+        help_text="Your node pool's own time counts where it is longer."
+    ),
+    "karpenter.drift": switch(
+        "Let Karpenter replace nodes that drifted", "Off, our node pools get a budget of none for drift."
+    ),
+    "karpenter.max_node_age_minutes": whole(
+        "Oldest node of our node pools", "minutes", 60, 525_600, required=False,
+        help_text="Empty, or where your node pool's is less: as in yours. Karpenter drains what is older."
     ),
     "constraints.allowed_families": NamesField(
         label="Only these families", help_text="One a line, such as m6i. Empty: all of the template."

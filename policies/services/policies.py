@@ -9,7 +9,7 @@ from django.db import transaction
 
 from audit.domain.diff import changes as differences
 from audit.services import Subject, record
-from clusters.models import AgentConfig, Cluster, NodeGroup
+from clusters.models import AgentConfig, Cluster, NodeGroup, NodePool
 from policies.domain import document
 from policies.domain.document import PolicyDocument
 from policies.models import ClusterPolicy, NodeTemplate, Plan, PolicyRevision
@@ -17,6 +17,7 @@ from policies.services.templates import ensure_defaults
 from spotopt.core.actor import Actor
 from spotopt.core.errors import Conflict, NotFound
 from spotopt.core.live import announce
+from spotopt.core.queue import enqueue
 
 Json = Mapping[str, object]
 
@@ -222,9 +223,13 @@ def _apply(policy: ClusterPolicy, change: PolicyChange) -> None:
 
 
 def _refuse_missing_karpenter(cluster_id: UUID) -> None:
-    if not NodeGroup.objects.filter(cluster_id=cluster_id, kind=NodeGroup.Kind.KARPENTER).exists():
+    found = (
+        NodeGroup.objects.filter(cluster_id=cluster_id, kind=NodeGroup.Kind.KARPENTER),
+        NodePool.objects.filter(cluster_id=cluster_id),
+    )
+    if not any(rows.exists() for rows in found):
         raise Conflict(
-            "Karpenter does not run in this cluster. Install it and wait for a scan to find its node pool.",
+            "Karpenter does not run in this cluster. Install it and wait until its node pools are found.",
             code="karpenter_missing",
         )
 
@@ -240,6 +245,10 @@ def _save(policy: ClusterPolicy, before: dict[str, object], actor: Actor) -> Clu
     after = _state(policy)
     _keep_revision(policy, after, before, actor.label)
     _tell_agent(policy)
+    if policy.cluster.karpenter == Cluster.Karpenter.RUNNING:
+        enqueue(
+            "policies.steer_karpenter", organization_id=policy.organization_id, cluster_id=policy.cluster_id
+        )
     record(
         actor=actor,
         event="policies.policy.updated",

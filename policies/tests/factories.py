@@ -5,7 +5,15 @@ from decimal import Decimal
 import factory
 
 from clusters.tests.factories import ClusterFactory
-from policies.models import ClusterPolicy, NodeTemplate, OptimizationJob, Plan, PlanStep, WhatIf
+from policies.models import (
+    ClusterPolicy,
+    NodeTemplate,
+    OptimizationJob,
+    Plan,
+    PlanStep,
+    PoolSteering,
+    WhatIf,
+)
 from spotopt.core.clock import utcnow
 from spotopt.core.tenancy import active_organization_id
 
@@ -47,6 +55,16 @@ class WhatIfFactory(_TenantFactory):
 
     cluster = factory.SubFactory(ClusterFactory)
     requested_by = "alice@acme.test"
+
+
+class SteeringFactory(_TenantFactory):
+    class Meta:
+        model = PoolSteering
+
+    cluster = factory.SubFactory(ClusterFactory)
+    pool, name = "default", "spotopt-default"
+    code, sentence = "off", "The policy does not steer Karpenter."
+    looked_at = factory.LazyFunction(utcnow)
 
 
 class PlanFactory(_TenantFactory):

@@ -297,7 +297,7 @@ def test_given_a_bold_document_when_warned_then_each_boldness_has_a_sentence():
 
 @pytest.mark.parametrize(
     ("knob", "value"),
-    [("binpack.aggressiveness", 80), ("rightsizing.mode", "auto"), ("karpenter.drift", False)],
+    [("binpack.aggressiveness", 80), ("rightsizing.mode", "auto")],
 )
 def test_given_a_knob_that_nothing_reads_when_turned_then_a_warning_says_so(knob, value):
     assert warnings(parse(nested(knob, value)), TEMPLATE) == [f"{knob} has no effect yet."]
@@ -306,6 +306,10 @@ def test_given_a_knob_that_nothing_reads_when_turned_then_a_warning_says_so(knob
 def test_given_every_knob_when_turned_then_the_rules_change_or_a_warning_tells_that_nothing_does():
     read_elsewhere = {
         "karpenter.enabled",
+        "karpenter.consolidation",
+        "karpenter.ttl_seconds_after_empty",
+        "karpenter.drift",
+        "karpenter.max_node_age_minutes",
         "provisioning.on_rebalance",
         "approval.required",
         "approval.max_risk",

@@ -269,6 +269,7 @@ CELERY_BEAT_SCHEDULE = {
     "move plans on": tick("policies.advance_plans", seconds=2),
     "open what was left closed": tick("policies.open_leftovers", seconds=60),
     "flag pools that took nodes": tick("mlregistry.flag_pools", seconds=10),
+    "steer Karpenter": tick("policies.steer_all_karpenters", seconds=30),
     "answer interruptions": tick("policies.answer_all_interruptions", seconds=2),
     "run queued optimizations": tick("policies.run_queued_jobs", seconds=10),
     "keep proposals fresh": tick("policies.refresh_proposals", seconds=30),

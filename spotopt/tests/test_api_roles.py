@@ -4,13 +4,14 @@ from rest_framework.test import APIClient
 from audit.models import AuditLog
 from audit.services import Subject, record
 from clusters.tests.factories import ClusterFactory
-from policies.tests.factories import PlanFactory, TemplateFactory, WhatIfFactory
+from policies.tests.factories import PlanFactory, SteeringFactory, TemplateFactory, WhatIfFactory
 from spotopt.core.actor import Actor
 
 READS = [
     "clusters", "clusters/summary", "clusters/{cluster}", "clusters/{cluster}/nodes",
     "clusters/{cluster}/node-groups", "clusters/{cluster}/workloads", "clusters/{cluster}/actions",
     "clusters/{cluster}/jobs", "clusters/{cluster}/what-if", "what-ifs/{what_if}",
+    "clusters/{cluster}/karpenter",
     "jobs/{job}", "plans", "plans/{plan}", "plans/{plan}/steps",
     "plans/{plan}/refusals", "templates", "templates/{template}", "policies/{cluster}",
     "policies/{cluster}/revisions", "metrics/kpi", "metrics/projection", "metrics/composition",
@@ -20,6 +21,7 @@ READS = [
 WRITES = [
     ("patch", "clusters/{cluster}"), ("patch", "clusters/{cluster}/maintenance"),
     ("post", "clusters/{cluster}/optimize"), ("post", "clusters/{cluster}/what-if"),
+    ("post", "clusters/{cluster}/karpenter/{steering}/apply"),
     ("delete", "what-ifs/{what_if}"), ("delete", "jobs/{job}"), ("post", "plans/{plan}/approve"),
     ("post", "plans/{plan}/reject"), ("post", "plans/{plan}/stop"), ("post", "templates"),
     ("patch", "templates/{template}"), ("delete", "templates/{template}"),
@@ -55,6 +57,7 @@ def world(in_acme):
         "job": plan.job_id,
         "what_if": WhatIfFactory(cluster=cluster).pk,
         "template": TemplateFactory().pk,
+        "steering": SteeringFactory(cluster=cluster).pk,
         "event": event.pk,
     }
 

@@ -54,6 +54,7 @@ PARAMETERS = {
     "node_id": "clusters.Instance",
     "job_id": "policies.OptimizationJob",
     "plan_id": "policies.Plan",
+    "steering_id": "policies.PoolSteering",
     "template_id": "policies.NodeTemplate",
     "what_if_id": "policies.WhatIf",
 }
