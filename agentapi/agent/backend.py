@@ -3,6 +3,7 @@
 import json
 import logging
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import httpx
 
@@ -13,7 +14,9 @@ logger = logging.getLogger(__name__)
 
 LONG_POLL_SECONDS = 25
 """On the wall, below the 30 seconds that the server allows."""
-_FINAL = frozenset({400, 404, 410, 413})
+_CURABLE = frozenset({401, 403, 407, 409})
+"""Refusals that another key, proxy or registration ends."""
+_BUSY = frozenset({408, 425, 429})
 _TIMEOUT = httpx.Timeout(30, connect=10)
 _Answer = TypeVar("_Answer")
 
@@ -29,7 +32,7 @@ class Refused(Exception):
     @property
     def is_final(self) -> bool:
         """Tell whether what was sent is refused for good; else who sent it has to become trusted again."""
-        return self.status in _FINAL
+        return self.status not in _CURABLE
 
 
 class Unreachable(Exception):
@@ -88,7 +91,7 @@ class Backend:
 
     async def send_result(self, action_id: str, result: protocol.Result) -> None:
         """Say what became of a command."""
-        await self._post(f"actions/{action_id}/result", result)
+        await self._post(f"actions/{quote(action_id, safe='')}/result", result)
 
     async def send_events(self, events: protocol.Events) -> None:
         """Say what happened in the cluster."""
@@ -111,7 +114,8 @@ class Backend:
             answer = await self._http.post(path, content=body, headers=self.authorization, **options)
         except httpx.HTTPError as error:
             raise Unreachable(f"{type(error).__name__}: {error}") from error
-        if answer.status_code >= 500 or answer.status_code in (408, 429):  # noqa: PLR2004
+        is_understood = answer.is_success or answer.is_client_error
+        if not is_understood or answer.status_code in _BUSY:  # who redirects has not taken it in
             raise Unreachable(f"{path}: the product answered {answer.status_code}")
         self.heard()
         if answer.is_error:

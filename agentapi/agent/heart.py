@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 _UNAUTHORIZED, _CONFLICT = 401, 409
 _MINUTE = 60.0
+_TOLERATED_SKEW_SECONDS = 60
 
 
 class Heart:
@@ -33,6 +34,8 @@ class Heart:
         self._errors: deque[float] = deque(maxlen=1000)
         self.exclusions = Exclusions()
         self.is_superseded = False
+        self.clock_ahead_seconds = 0
+        """How far this agent's clock is ahead of the product's, by which commands expire."""
 
     def learn(self, version: int, config: Mapping[str, object]) -> None:
         """Take over the exclusions of a policy slice."""
@@ -49,6 +52,7 @@ class Heart:
             try:
                 answer = await self._backend.heartbeat(self._sign(view, collector, executor))
                 self.is_superseded = False
+                self._compare_clocks(answer.clock_skew_seconds)
                 if answer.config is not None:
                     self.learn(answer.config_version, answer.config)
             except Refused as error:
@@ -56,6 +60,11 @@ class Heart:
             except Unreachable as error:
                 self.note(error)
             await self._clock.sleep(spread(0.95 * seconds, 0.05))
+
+    def _compare_clocks(self, ahead_seconds: int) -> None:
+        self.clock_ahead_seconds = ahead_seconds
+        if abs(ahead_seconds) > _TOLERATED_SKEW_SECONDS:
+            logger.warning("This clock is %d s ahead of the product's: commands may expire.", ahead_seconds)
 
     def _sign(self, view: View, collector: Collector, executor: Executor) -> protocol.Heartbeat:
         now = self._clock.seconds()

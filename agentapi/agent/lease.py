@@ -35,7 +35,14 @@ class Lease:
     @property
     def is_held(self) -> bool:
         """Tell whether this replica leads, so that nobody else can."""
-        return self._renewed_at is not None and time.monotonic() - self._renewed_at < RENEW_SECONDS
+        return self._left > 0
+
+    @property
+    def _left(self) -> float:
+        """Return for how many more seconds this replica may lead without another renewal."""
+        if self._renewed_at is None:
+            return 0.0
+        return max(0.0, RENEW_SECONDS - (time.monotonic() - self._renewed_at))
 
     async def acquire(self) -> None:
         """Return once this replica leads."""
@@ -50,7 +57,12 @@ class Lease:
         """Renew until cancelled; return when the lease was lost."""
         while self.is_held:
             await asyncio.sleep(RETRY_SECONDS)
-            if not await self._try():
+            try:
+                async with asyncio.timeout(self._left):
+                    is_renewed = await self._try()
+            except TimeoutError:
+                is_renewed = False
+            if not is_renewed:
                 logger.warning("The lease was not renewed.")
         logger.error("The lease is lost; another replica may lead now.")
 

@@ -8,6 +8,7 @@ from agentapi.agent.backend import Backend
 from agentapi.agent.clock import Clock
 from agentapi.agent.collector import Collector
 from agentapi.agent.executor import Executor
+from agentapi.agent.heart import Heart
 from agentapi.agent.push import Push
 from agentapi.agent.view import View
 
@@ -16,7 +17,14 @@ _PAGE_KIB = resource.getpagesize() // 1024
 
 
 def exposition(
-    *, clock: Clock, backend: Backend, view: View, collector: Collector, executor: Executor, push: Push
+    *,
+    clock: Clock,
+    backend: Backend,
+    view: View,
+    collector: Collector,
+    executor: Executor,
+    push: Push,
+    heart: Heart,
 ) -> str:
     """Return all metrics; times are seconds since the epoch by the agent's clock."""
     collected = collector.last_collection_at
@@ -41,6 +49,7 @@ def exposition(
             "Since the product last answered.",
             clock.seconds() - backend.last_contact,
         ),
+        ("clock_ahead_seconds", "Of the product's clock; below zero behind it.", heart.clock_ahead_seconds),
         ("resident_memory_bytes", "Resident memory.", resident_kib() * 1024),
     )
     lines = [

@@ -164,7 +164,7 @@ class Agent:
             return ""
         return exposition(
             clock=self._clock, backend=self._backend, view=parts.view, collector=parts.collector,
-            executor=parts.executor, push=parts.push,
+            executor=parts.executor, push=parts.push, heart=parts.heart,
         )  # fmt: skip
 
     async def _leave(self) -> None:
@@ -176,9 +176,10 @@ class Agent:
             await executor.abandon()
             return
         await executor.stop()
-        with suppress(Unreachable, Refused):
-            await executor.send_results()
-            await self._backend.deregister(executor.agent_id)
+        with suppress(Unreachable, Refused, TimeoutError):  # the next leader need not wait for the product
+            async with asyncio.timeout(_FAREWELL_SECONDS / 2):
+                await executor.send_results()
+                await self._backend.deregister(executor.agent_id)
         if self._lease is not None:
             await self._lease.give_up()
 

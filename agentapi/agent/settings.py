@@ -1,5 +1,6 @@
 """What the agent is told by its environment."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +59,7 @@ class Settings:
             has_websocket=environment.get("WEBSOCKET_ENABLED", "true").lower() in ("1", "true", "yes"),
             dry_run=environment.get("DRY_RUN", "").lower() in ("1", "true", "yes"),
             health_port=_port(environment),
-            log_level=environment.get("LOG_LEVEL", "INFO").upper(),
+            log_level=_log_level(environment),
         )
 
 
@@ -71,6 +72,13 @@ def _seconds(environment: Mapping[str, str], name: str, default: float) -> float
     if value < least:
         raise SettingsError(f"{name} must be at least {least} seconds.")
     return value
+
+
+def _log_level(environment: Mapping[str, str]) -> str:
+    level = environment.get("LOG_LEVEL", "INFO").upper()
+    if level not in logging.getLevelNamesMapping():
+        raise SettingsError("LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR.")
+    return level
 
 
 def _port(environment: Mapping[str, str]) -> int:

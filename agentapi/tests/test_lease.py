@@ -63,6 +63,25 @@ async def test_given_a_leader_when_it_renews_then_nobody_else_leads_until_it_giv
         await kube.close()
 
 
+async def test_given_an_api_server_that_does_not_answer_when_it_renews_then_the_lease_is_lost_in_time(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(leases, "RENEW_SECONDS", 0.5)
+    with fast_world(deployment("web", 1)) as world:
+        kube = await Kube.connect(world.settings(tmp_path))
+        lease = Lease(kube, NAMESPACE, "pod-1")
+        await lease.acquire()
+
+        async def hang(*_):
+            await asyncio.Event().wait()
+
+        kube.get = hang
+
+        assert await asyncio.wait_for(lease.keep(), 5) is None
+        assert not lease.is_held
+        await kube.close()
+
+
 async def test_given_a_lost_lease_when_a_command_runs_then_it_writes_nothing_more(tmp_path, monkeypatch):
     clock = SimpleNamespace(time=time.time, monotonic=lambda: 1000.0)
     monkeypatch.setattr(leases, "time", clock)
