@@ -46,8 +46,10 @@ class AgentConsumer(AsyncJsonWebsocketConsumer):
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watch
 
-    async def receive_json(self, content: Any, **kwargs: Any) -> None:
-        """Take pongs for what they are: a sign that the socket still carries."""
+    async def receive(
+        self, text_data: str | None = None, bytes_data: bytes | None = None, **kwargs: Any
+    ) -> None:
+        """Take pongs for what they are, a sign that the socket still carries, and read nothing of them."""
 
     async def _push(self, identity: AgentIdentity) -> None:
         room = waiting.waiting_room()

@@ -43,6 +43,20 @@ async def test_given_an_agents_socket_when_an_action_is_requested_then_it_is_tol
     await socket.disconnect()
 
 
+@pytest.mark.parametrize("sent", [{"text_data": "nonsense"}, {"bytes_data": b"\x00"}])
+async def test_given_an_agents_socket_when_it_sends_what_is_no_message_then_it_still_hears_of_work(
+    sent, cluster, registered, make_action
+):
+    socket = socket_of(cluster.pk, registered)
+    assert (await socket.connect())[0]
+
+    await socket.send_to(**sent)
+    await in_database(make_action, 1)
+
+    assert await socket.receive_json_from(timeout=2) == {"type": "action_command"}
+    await socket.disconnect()
+
+
 async def test_z08_given_an_agents_socket_when_its_key_is_revoked_then_it_closes_within_five_seconds(
     cluster, registered
 ):
