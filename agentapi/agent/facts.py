@@ -16,8 +16,8 @@ Body = Mapping[str, Any]
 MIRROR = "kubernetes.io/config.mirror"
 ZONE = "topology.kubernetes.io/zone"
 REGION = "topology.kubernetes.io/region"
-SENTRY, NOTICE = "spotopt-sentry", "spotopt.io/notice"
-"""The name of sentries' pods, and the annotation with what one read in its node's metadata."""
+SENTRY = "spotopt-sentry"
+"""The name of sentries' pods, which end with what they read in their node's metadata."""
 CORDONED_BY = "spotopt.io/cordoned-by"
 """Annotation with the action that cordoned the node, so that we lift no cordon of somebody else's."""
 _ZONE_KEYS = (ZONE, "failure-domain.beta.kubernetes.io/zone", "topology.ebs.csi.aws.com/zone")
@@ -128,6 +128,8 @@ class VolumeFact:
     """True when it is bound to nodes in a way that a zone does not say, such as a local disk."""
 
 
+_STATES = ("state", "lastState")
+"""Of a container: what it is, and what it was before its last start."""
 _NO_TIES = Ties()
 _SHARED_PARTS = 20_000
 
@@ -155,7 +157,7 @@ class Facts:
             ties=self._share_ties(spec),
             claims=claims_of(spec),
             labels=self._share_labels(metadata.get("labels") or {}),
-            signal=_sentrys_signal(metadata),
+            signal=_sentrys_signal(metadata, status),
         )
 
     def node(self, body: Body) -> NodeFact:
@@ -274,12 +276,13 @@ def _signals(spec: Body, status: Body) -> tuple[Signal, ...]:
     return tuple(Signal(SIGNALS[name], _epoch(at)) for name, at in (*taints, *conditions) if name in SIGNALS)
 
 
-def _sentrys_signal(metadata: Body) -> Signal | None:
-    notice = (metadata.get("annotations") or {}).get(NOTICE)
-    if not notice or (metadata.get("labels") or {}).get("app.kubernetes.io/name") != SENTRY:
+def _sentrys_signal(metadata: Body, status: Body) -> Signal | None:
+    if (metadata.get("labels") or {}).get("app.kubernetes.io/name") != SENTRY:
         return None
+    states = (each.get(state) for each in status.get("containerStatuses") or () for state in _STATES)
+    messages = (((state or {}).get("terminated") or {}).get("message") for state in states)
     try:
-        said = json.loads(notice)
+        said = json.loads(next((message for message in messages if message), "null"))
         return Signal(str(said["kind"]), _epoch(said["at"])) if said["kind"] in SIGNALS.values() else None
     except (ValueError, KeyError, TypeError):
         return None  # not what a sentry writes

@@ -1,7 +1,8 @@
 """Watch one spot node's instance metadata: ``python -m agentapi.agent.sentry``, one pod a node.
 
-What AWS says there is written on the sentry's own pod, and the agent, which watches pods, passes it on. So no
-node needs a key of Spotopt, nor any right but to change pods of the agent's own namespace.
+What AWS says there is the last word of the process: the kubelet puts it into the pod's status and starts the
+sentry anew, and the agent, which watches pods, passes it on. So no node needs a key of Spotopt, nor any right
+in the cluster, and none can speak for another.
 """
 
 import asyncio
@@ -18,10 +19,6 @@ from pathlib import Path
 
 import httpx
 
-from agentapi.agent.facts import NOTICE
-from agentapi.agent.kube import Kube, KubeError, KubeUnreachable
-from agentapi.agent.settings import Settings
-
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 2.0
@@ -34,43 +31,45 @@ _OK = 200
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """Where a sentry stands: its own pod, and the metadata service of its node."""
+    """Where a sentry stands: the metadata service of its node, and what outlives the process."""
 
-    namespace: str
-    pod: str
+    state_dir: Path
+    message: Path = Path("/dev/termination-log")
+    """What the kubelet reads at the end."""
     metadata_url: str = METADATA_URL
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Post":
         """Return the post; raise KeyError that names the variable which is missing."""
         url = environment.get("SPOTOPT_METADATA_URL", METADATA_URL)
-        return cls(environment["SPOTOPT_NAMESPACE"], environment["SPOTOPT_REPLICA"], url.rstrip("/"))
+        return cls(Path(environment["SPOTOPT_SENTRY_STATE"]), metadata_url=url.rstrip("/"))
 
 
 class Sentry:
-    """Looks every two seconds and writes what is new on its pod."""
+    """Looks every two seconds, until there is something new to tell."""
 
-    def __init__(self, kube: Kube, http: httpx.AsyncClient, post: Post) -> None:
-        self._kube, self._http, self._post = kube, http, post
-        self._written = ""
+    def __init__(self, http: httpx.AsyncClient, post: Post) -> None:
+        self._http, self._post = http, post
+        self._told = post.state_dir / "told"
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Return once there is news, or when cancelled."""
         while True:
             try:
-                await self.look()
-            except (httpx.HTTPError, KubeError, KubeUnreachable, ValueError) as error:
+                if await self.look():
+                    return
+            except (httpx.HTTPError, OSError, ValueError, KeyError) as error:
                 logger.warning("Cannot look or write: %s %s", type(error).__name__, error)
             await asyncio.sleep(POLL_SECONDS)
 
-    async def look(self) -> None:
-        """Read the metadata once and write a notice that is not written yet."""
+    async def look(self) -> bool:
+        """Read the metadata once; tell whether it holds news, which is written down for the kubelet then."""
         notice = await self._read()
-        if notice == self._written:
-            return
-        path = f"/api/v1/namespaces/{self._post.namespace}/pods/{self._post.pod}"
-        await self._kube.patch(path, {"metadata": {"annotations": {NOTICE: notice}}})
-        self._written = notice
+        if not notice or (self._told.exists() and self._told.read_text() == notice):
+            return False
+        self._post.message.write_text(notice)
+        self._told.write_text(notice)
+        return True
 
     async def _read(self) -> str:
         """Return the notice as the pod carries it, an interruption before advice; empty for none."""
@@ -88,14 +87,11 @@ class Sentry:
 
 
 async def _main(post: Post) -> None:
-    settings = Settings(api_url="", cluster_id="", token="", state_dir=Path())
-    kube = await Kube.connect(settings)
-    async with httpx.AsyncClient(timeout=_TIMEOUT) as http:
-        work = asyncio.ensure_future(Sentry(kube, http, post).run())
+    async with httpx.AsyncClient(timeout=_TIMEOUT, trust_env=False) as http:  # no proxy knows this node
+        work = asyncio.ensure_future(Sentry(http, post).run())
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)
         with suppress(asyncio.CancelledError):
             await work
-    await kube.close()
 
 
 if __name__ == "__main__":

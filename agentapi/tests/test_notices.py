@@ -5,20 +5,17 @@ from datetime import timedelta
 import httpx
 import pytest
 
-from agentapi.agent.facts import NOTICE, SENTRY, Facts
+from agentapi.agent.facts import SENTRY, Facts
 from agentapi.agent.kube import Kube
 from agentapi.agent.notices import Notices
 from agentapi.agent.sentry import Post, Sentry
 from agentapi.agent.view import View
-from agentapi.tests.test_packaging import manifest
 from agentapi.tests.worlds import fast_world
-from simulator.kube.rbac import token_of
 from simulator.tests.world.standin import deployment, machine
 
 pytestmark = pytest.mark.asyncio
 
 NAMESPACE = "spot-optimizer"
-SENTRYS = f"system:serviceaccount:{NAMESPACE}:spotopt-sentry"
 
 
 async def until(condition):
@@ -65,50 +62,30 @@ async def test_given_nodes_that_aws_takes_when_they_are_marked_then_each_notice_
     assert notice.deadline - notice.at == timedelta(minutes=2)
 
 
-async def test_given_a_spot_instances_metadata_when_a_sentry_reads_it_then_its_pod_says_so(tmp_path):
+async def test_given_a_spot_instances_metadata_when_a_sentry_reads_it_then_it_ends_with_what_is_new(
+    tmp_path,
+):
     with fast_world(deployment("web", 2)) as world:
         spot = spot_node(world)
-        with world.served.client() as admin:
-            rbac = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{NAMESPACE}"
-            for document in manifest(options=["sentries"]):
-                if document["metadata"]["name"] == "spotopt-sentry" and "Role" in document["kind"]:
-                    path = f"{rbac}/{document['kind'].lower()}s"
-                    admin.post(path, json=document).raise_for_status()
-            pod = {
-                "metadata": {"name": "sentry-1", "labels": {"app.kubernetes.io/name": SENTRY}},
-                "spec": {
-                    "nodeName": spot.private_dns,
-                    "containers": [{"name": "sentry", "image": "agent"}],
-                },
-            }
-            admin.post(f"/api/v1/namespaces/{NAMESPACE}/pods", json=pod).raise_for_status()
-        kube = await Kube.connect(world.settings(tmp_path, kube_token=token_of(world.cluster, SENTRYS)))
         url = f"{world.served.server.url}/metadata/{spot.instance_id}"
+        post = Post(tmp_path, tmp_path / "termination-log", url)
         async with httpx.AsyncClient() as http:
-            sentry = Sentry(kube, http, Post(NAMESPACE, "sentry-1", url))
-            await sentry.look()
+            assert await Sentry(http, post).look() is False
+            assert not post.message.exists()
             with world.served.control() as control:
                 control.post("/interrupt", json={"instance_id": spot.instance_id}).raise_for_status()
-            await sentry.look()
-            await sentry.look()
-        body = world.body(f"/api/v1/namespaces/{NAMESPACE}/pods/sentry-1")
-        with world.served.control() as control:
-            rows = control.get("/clusters/test/accesses").json()["accesses"]
-        await kube.close()
+            await asyncio.wait_for(Sentry(http, post).run(), 5)
+            assert await Sentry(http, post).look() is False  # started again, it has nothing new to tell
 
-    assert json.loads(body["metadata"]["annotations"][NOTICE])["kind"] == "interruption"
-    used = {(row["verb"], row["resource"]): row["count"] for row in rows if row["user"] == SENTRYS}
-    assert used == {("patch", "pods"): 1}
+    notice = fact_of(NAMESPACE, post.message.read_text()).signal
+    assert notice is not None
+    assert notice.kind == "interruption"
 
 
-def fact_of(namespace, notice, name=SENTRY):
+def fact_of(namespace, message, name=SENTRY, state="state"):
     metadata = {"namespace": namespace, "name": "p", "labels": {"app.kubernetes.io/name": name}}
-    return Facts().pod(
-        {
-            "metadata": {**metadata, "annotations": {NOTICE: notice}},
-            "spec": {"nodeName": "n", "containers": []},
-        }
-    )
+    status = {"containerStatuses": [{"state": {"running": {}}, state: {"terminated": {"message": message}}}]}
+    return Facts().pod({"metadata": metadata, "spec": {"nodeName": "n", "containers": []}, "status": status})
 
 
 async def test_given_a_sentrys_word_when_looked_at_then_it_counts_in_our_own_namespace_only(tmp_path):
@@ -129,7 +106,7 @@ async def test_given_a_sentrys_word_when_looked_at_then_it_counts_in_our_own_nam
         notices.look_at_pod(None, fact)
     assert told == []
 
-    notices.look_at_pod(None, fact_of(NAMESPACE, word))
+    notices.look_at_pod(None, fact_of(NAMESPACE, word, state="lastState"))
     assert [(notice.kind, notice.instance_id) for notice in told] == [("interruption", node.instance_id)]
 
 

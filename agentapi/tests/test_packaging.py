@@ -107,7 +107,30 @@ def test_given_a_container_when_it_starts_then_it_is_given_what_it_needs_and_rea
 
     read = reader.from_environment(environment)
 
-    assert (read.namespace, environment.unread) == ("a", set())
+    assert (read.state_dir, environment.unread) == (Path("/state"), set())
+    assert [mount["mountPath"] for mount in container["volumeMounts"]] == ["/state"]
+
+
+def test_given_the_sentries_when_installed_then_they_may_do_nothing_in_the_cluster():
+    """Whoever may patch pods may change their images: one node would be enough to become the agent."""
+    documents = manifest(options=["sentries"])[len(manifest()) :]
+
+    assert [each["kind"] for each in documents] == ["DaemonSet"]
+    assert workload(documents, "DaemonSet")["automountServiceAccountToken"] is False
+
+
+@pytest.mark.parametrize(("kind", "grade"), [("Deployment", "cluster"), ("DaemonSet", "node")])
+def test_given_a_full_cluster_when_pods_compete_then_those_that_others_depend_on_stay(kind, grade):
+    pod = workload(manifest(options=["sentries"]), kind)
+
+    assert pod["priorityClassName"] == f"system-{grade}-critical"
+
+
+def test_given_an_agent_that_counts_thousands_of_pods_when_probed_then_it_has_time_to_answer():
+    [container] = workload(manifest())["containers"]
+
+    assert container["livenessProbe"]["timeoutSeconds"] >= 10
+    assert container["readinessProbe"]["timeoutSeconds"] >= 10
 
 
 def test_given_the_agent_when_installed_then_it_runs_without_privileges():
