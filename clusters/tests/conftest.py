@@ -1,13 +1,17 @@
-"""A simulated AWS for tests, and an account row before and after its link."""
+"""A simulated AWS for tests, an account row before and after its link, and a cluster to act on."""
 
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
 
 from accounts.models import Account
-from clusters.aws.session import session_for
+from clusters.aws import autoscaling, ec2
+from clusters.aws.session import RoleGrant, session_for
 from clusters.models import Price
+from clusters.tests.acting import CLUSTER, GROUP, request
 from clusters.tests.aws_world import start_world
+from clusters.tests.factories import ClusterFactory, InstanceFactory, NodeGroupFactory
 from simulator.fleets import CUSTOMER
 from spotopt.core.actor import Actor
 from spotopt.core.clock import utcnow
@@ -71,3 +75,52 @@ def catalogue(db):
             observed_at=utcnow(),
             source=Price.Source.BUNDLED,
         )
+
+
+@pytest.fixture
+def session(linked):
+    return session_for(RoleGrant(linked.role_arn, linked.external_id)).in_region("us-east-1")
+
+
+@pytest.fixture
+def group(aws, session):
+    """The group of the production cluster with its four members, whatever a test before took out of it."""
+    autoscaling.set_sizes(session=session, group_name=GROUP, minimum=1, desired=4)
+    aws.server.tick(utcnow())
+    aws.room.advance(utcnow())
+    return autoscaling.describe_group(session, name=GROUP)
+
+
+@pytest.fixture
+def cluster(aws, linked, session, group, catalogue):
+    """The production cluster with the rows that a scan and the agent would have written."""
+    row = ClusterFactory(account=linked, name=CLUSTER)
+    node_group = NodeGroupFactory(
+        cluster=row, name=GROUP, launch_template_id=group.launch_template.id,
+        launch_template_version=group.launch_template.version, subnet_ids=list(group.subnet_ids),
+        min_size=group.min_size, desired_capacity=group.desired, max_size=group.max_size,
+    )  # fmt: skip
+    for instance_id in group.instance_ids:
+        InstanceFactory(cluster=row, node_group=node_group, instance_id=instance_id)
+    others = NodeGroupFactory(cluster=row, name="others", launch_template_id="")
+    InstanceFactory.create_batch(4, cluster=row, node_group=others)
+    yield row
+    aws.server.faults.no_capacity, aws.server.faults.fail_after = set(), {}
+    for machine in aws.alive():
+        if "spotopt:action-id" in machine.tags:
+            aws.room.terminate(machine.instance_id, reason="test", at=datetime.now(UTC))  # noqa: TID251
+
+
+@pytest.fixture
+def zone_id(session, group):
+    return min(zone for _, zone in ec2.subnet_zones(session, subnet_ids=group.subnet_ids).values())
+
+
+@pytest.fixture
+def launch(cluster, zone_id):
+    """A launch in a spot pool, with an on-demand pool to fall back on."""
+    params = {
+        "instance_type": "m5.large", "zone_id": zone_id, "capacity_type": "spot",
+        "alternatives": [f"{zone_id}:m5.large:on_demand"],
+    }  # fmt: skip
+    return request(cluster, "launch_node", "n1", params)
