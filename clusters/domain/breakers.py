@@ -27,14 +27,17 @@ def open_breaker(*, kind: str, is_voluntary: bool, facts: ClusterFacts) -> Verdi
         return Verdict("safe_mode", "Safe mode is on: only clean-up and reactions to interruptions run.")
     if facts.is_paused:
         return Verdict("paused", "The cluster is paused for maintenance.")
-    return _illness(facts) if kind in CAREFUL else None
+    return silence(facts) or _illness(facts) if kind in CAREFUL else None
+
+
+def silence(facts: ClusterFacts) -> Verdict | None:
+    """Return why nothing is done that rests on the newest report, None while that is young."""
+    if facts.snapshot_at is not None and facts.now - facts.snapshot_at <= MAX_SNAPSHOT_AGE:
+        return None
+    return Verdict("stale_snapshot", "The agent has not reported for three minutes; nothing is done blindly.")
 
 
 def _illness(facts: ClusterFacts) -> Verdict | None:
-    if facts.snapshot_at is None or facts.now - facts.snapshot_at > MAX_SNAPSHOT_AGE:
-        return Verdict(
-            "stale_snapshot", "The agent has not reported for three minutes; nothing is done blindly."
-        )
     groups: dict[str, list[NodeFacts]] = defaultdict(list)
     for node in facts.nodes.values():
         if node.is_ready or facts.now - node.launched_at >= BOOT_TIME:

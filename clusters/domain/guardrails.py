@@ -4,7 +4,7 @@ from collections.abc import Set
 from datetime import timedelta
 
 from clusters.domain.actions import DISRUPTIVE
-from clusters.domain.breakers import open_breaker
+from clusters.domain.breakers import open_breaker, silence
 from clusters.domain.facts import ClusterFacts, Verdict
 
 MAX_DISRUPTED_SHARE = 0.10
@@ -37,10 +37,13 @@ def disruption_cap(nodes: int) -> int:
 
 
 def _termination(instance_id: str, is_voluntary: bool, facts: ClusterFacts) -> Verdict | None:
-    """Refuse to take a node away from its pods, clean-up included, or from pods that may still come."""
-    node = facts.nodes.get(instance_id)
-    if node is None:
-        return None
+    """Refuse to take a node away from its pods, clean-up included, or from pods that may still come.
+
+    An old report says nothing about pods: not even of an instance that it does not know as a node.
+    """
+    node, silent = facts.nodes.get(instance_id), silence(facts)
+    if node is None or silent:
+        return silent
     if node.pods:
         return Verdict("node_not_empty", f"{node.pods} pods still run on the node.")
     if is_voluntary and not node.is_cordoned:

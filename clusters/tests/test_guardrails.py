@@ -107,6 +107,13 @@ def test_given_pods_on_the_node_when_clean_up_asks_to_terminate_it_then_it_is_re
     assert _code(_facts(nodes={}), "terminate_instance", is_voluntary=False) is None
 
 
+@pytest.mark.parametrize("nodes", [_facts().nodes, {}])
+def test_given_an_old_report_when_clean_up_asks_to_terminate_then_pods_may_have_come_and_it_is_refused(nodes):
+    facts = _facts(nodes=nodes, snapshot_at=NOW - timedelta(minutes=3, seconds=1))
+
+    assert _code(facts, "terminate_instance", is_voluntary=False) == "stale_snapshot"
+
+
 def test_given_an_open_node_when_asked_to_terminate_it_then_pods_may_have_come_and_it_is_refused():
     cordoned = _with(_facts(), _node(0, is_cordoned=True))
 

@@ -12,6 +12,7 @@ from clusters.models import Action, Instance
 from clusters.selectors.guard import ALIVE, cluster_facts
 from clusters.services.actions import request_action
 from policies.domain.plan import Wave
+from policies.domain.progress import FRESH_SNAPSHOT
 from policies.models import Plan, PlanStep
 from policies.services.run import displaced_pods
 from spotopt.core.actor import Actor
@@ -65,7 +66,9 @@ class Cleanup:
 
     def _has_fresh_report(self) -> bool:
         seen = self._facts.snapshot_at
-        return seen is not None and (self._last_end is None or seen > self._last_end)
+        if seen is None or self._now - seen > FRESH_SNAPSHOT:
+            return False
+        return self._last_end is None or seen > self._last_end
 
     def _give_up(self, what: str) -> str | None:
         over = self._now - (self._begun or self._now) > PATIENCE

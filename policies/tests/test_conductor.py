@@ -159,6 +159,26 @@ def test_given_an_agent_that_falls_silent_when_it_runs_then_it_stops_once_the_ag
     assert not [i for i in Instance.objects.filter(state="running") if i.is_cordoned or i.taints]
 
 
+def test_given_an_agent_that_dies_while_a_node_boots_when_tidied_then_the_node_may_have_pods_and_stays(
+    plan, executor, owner
+):
+    execution.approve_plan(plan_id=plan.pk, actor=owner)
+    execution.advance_plan(plan_id=plan.pk)
+    executor.is_silent = True
+    executor.step()
+    booting = Instance.objects.filter(launch_action_id__isnull=False)
+    booting.update(node_name="", state="running")
+    executor.is_silent = False
+    executor.step()
+    executor.is_silent = True
+
+    run_plan(plan, executor, ticks=400)
+
+    assert plan.status == Plan.Status.STOPPED
+    assert "The agent is silent" in plan.stop_reason
+    assert booting.get().state == "running"
+
+
 def test_given_pods_that_find_no_place_when_verifying_then_the_plan_stops(plan, executor, owner, cluster):
     execution.approve_plan(plan_id=plan.pk, actor=owner)
     run_plan(plan, executor, until=lambda: plan.steps.filter(kind="terminate", status="completed").exists())
