@@ -1,4 +1,4 @@
-"""Rewrite a group's user data so that a node registers itself as what it is, whatever the group's are."""
+"""Rewrite a group's user data so that a node registers as what it is, whatever the group's nodes are."""
 
 import gzip
 import json
@@ -20,6 +20,17 @@ _BOUNDARY = re.compile(
 )
 _NODE_CONFIG = re.compile(r"^kind:\s*NodeConfig\b", re.MULTILINE)
 _TABLE = re.compile(r"^\[settings\.kubernetes\.node-labels\][^\n]*(?:\n(?!\s*\[)[^\n]*)*\n?", re.MULTILINE)
+_COUNT = r"[\"']?maxPods[\"']?:\s*\d+"
+_POD_COUNT = re.compile(rf"^[ \t]*{_COUNT}[ \t]*(?:\n|\Z)|,\s*{_COUNT}|{_COUNT}\s*,?", re.MULTILINE)
+_FLAG = r"([\"']?)--max-pods=\d+"
+_LISTED_FLAG = re.compile(
+    rf"^[ \t]*-[ \t]*{_FLAG}\1[ \t]*(?:\n|\Z)|,\s*{_FLAG}\2(?=\s*[],])|(?<=\[){_FLAG}\3\s*,?", re.MULTILINE
+)
+_POD_COUNT_FLAG = re.compile(r"[ \t]*--max-pods[=\s]\d+")
+_USE_POD_COUNT = re.compile(r"(--use-max-pods[=\s]+|\bUSE_MAX_PODS=[\"']?)false")
+_POD_COUNT_SETTING = re.compile(
+    r"^[ \t]*(?:settings\.kubernetes\.)?[\"']?max-pods[\"']?[ \t]*=[ \t]*\d+[^\n]*\n?", re.MULTILINE
+)
 _OWN_BOUNDARY = "SPOTOPT"
 _NODE_CONFIG_PART = """\
 Content-Type: application/node.eks.aws
@@ -51,6 +62,9 @@ def capacity_labels(capacity_type: str) -> dict[str, str]:
 def relabelled(user_data: bytes, labels: Mapping[str, str]) -> bytes:
     """Return user data whose node has these labels beside its own, and belongs to no managed node group.
 
+    It counts by itself how many pods it may have: EKS writes the number of the group's instance type, and a
+    smaller one has fewer addresses, so that pods would be bound there and never start.
+
     Reads scripts with EKS's ``bootstrap.sh``, nodeadm's NodeConfig, both alone or as parts of a MIME
     message, Bottlerocket's settings, and any of them compressed. Raises UserDataUnreadable for the rest.
     """
@@ -70,6 +84,7 @@ def relabelled(user_data: bytes, labels: Mapping[str, str]) -> bytes:
 def _in_text(text: str, labels: Mapping[str, str]) -> str:
     if _ENCODED_PART.search(text):
         raise UserDataUnreadable("A part of it is encoded in base64.")
+    text = _without_pod_count(text)
     lines = text.splitlines(keepends=True)
     listed = [line for line in lines if _LABELS.search(line) and not line.lstrip().startswith("#")]
     if listed:
@@ -87,6 +102,14 @@ def _in_text(text: str, labels: Mapping[str, str]) -> str:
     if not _EXTRA_ARGS.search(text):
         raise UserDataUnreadable("The kubelet's arguments come from elsewhere.")
     return _EXTRA_ARGS.sub(rf"\g<0> --node-labels={added}", text)
+
+
+def _without_pod_count(text: str) -> str:
+    text = _POD_COUNT.sub("", text)
+    if _NODE_CONFIG.search(text):
+        text = _LISTED_FLAG.sub("", text)
+    uncounted = _POD_COUNT_FLAG.sub("", text)
+    return text if uncounted == text else _USE_POD_COUNT.sub(r"\g<1>true", uncounted)
 
 
 def _changed(listed: str, labels: Mapping[str, str]) -> str:
@@ -125,11 +148,13 @@ def _settings(text: str) -> dict[str, Any] | None:
 
 def _in_settings(text: str, settings: dict[str, Any], labels: Mapping[str, str]) -> str:
     kubernetes = settings["settings"].setdefault("kubernetes", {})
+    kubernetes.pop("max-pods", None)
     kept = {key: value for key, value in kubernetes.get("node-labels", {}).items() if key != GROUP_LABEL}
     kubernetes["node-labels"] = kept | dict(labels)
     lines = [f"{json.dumps(key)} = {json.dumps(value)}" for key, value in kubernetes["node-labels"].items()]
     table = "\n".join(["[settings.kubernetes.node-labels]", *lines])
-    rewritten = f"{_TABLE.sub('', text).rstrip()}\n\n{table}\n"
+    kept_text = _POD_COUNT_SETTING.sub("", _TABLE.sub("", text))
+    rewritten = f"{kept_text.rstrip()}\n\n{table}\n"
     if _settings(rewritten) != settings:
         raise UserDataUnreadable("Its node labels are not in a table of their own.")
     return rewritten

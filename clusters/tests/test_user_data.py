@@ -3,6 +3,7 @@ import tomllib
 from email import message_from_string
 
 import pytest
+import yaml
 
 from clusters.domain.user_data import UserDataUnreadable, capacity_labels, relabelled
 from simulator.aws.launching import registration
@@ -128,3 +129,54 @@ def test_given_user_data_that_hides_its_labels_when_relabelled_then_it_is_refuse
 ):
     with pytest.raises(UserDataUnreadable, match=reason):
         relabelled(user_data, SPOT)
+
+
+OF_AL2 = "--use-max-pods false --kubelet-extra-args '--node-labels=team=blue --max-pods=29'"
+
+
+@pytest.mark.parametrize(
+    "user_data",
+    [
+        BOOTSTRAP.format(OF_AL2),
+        BOOTSTRAP.format("--kubelet-extra-args '--max-pods=29' --use-max-pods false"),
+        BOOTSTRAP.format('--kubelet-extra-args "--max-pods 29 --v=2"'),
+        "export USE_MAX_PODS=false\nexport KUBELET_EXTRA_ARGS='--max-pods=29'\n" + BOOTSTRAP.format(""),
+        NODE_CONFIG.format('"--max-pods=29", "--node-labels=team=blue"'),
+        NODE_CONFIG.format('"--node-labels=team=blue", "--max-pods=29"'),
+        NODE_CONFIG.format("--max-pods=29"),
+        MIME.format(
+            f"{NODE_CONFIG.format('')}    config:\n      maxPods: 29\n      clusterDNS: [10.0.0.10]\n"
+        ),
+        f"{NODE_CONFIG.format('')}    config: {{maxPods: 29, clusterDNS: [10.0.0.10]}}\n",
+        f"{NODE_CONFIG.format('')}    config:\n      maxPods: 29",
+    ],
+)
+def test_given_the_pod_count_of_a_groups_type_when_relabelled_then_the_node_counts_its_own(user_data):
+    changed = relabelled(user_data.encode(), SPOT).decode()
+
+    assert "29" not in changed
+    assert "false" not in changed
+    assert registration(changed)[0] == "shop"
+    assert SPOT.items() <= registration(changed)[1].items()
+    for line in changed.splitlines():
+        if "flags:" in line:
+            assert all(yaml.safe_load(line.partition(":")[2]) or [True])
+
+
+def test_given_a_customer_who_counts_no_addresses_when_relabelled_then_that_stays():
+    user_data = BOOTSTRAP.format("--use-max-pods false").encode()
+
+    assert b"--use-max-pods false" in relabelled(user_data, SPOT)
+
+
+@pytest.mark.parametrize(
+    "user_data",
+    [
+        '[settings.kubernetes]\n"max-pods" = 29\ncluster-name = "shop"\n',
+        'settings.kubernetes.cluster-name = "shop"\nsettings.kubernetes.max-pods = 29\n',
+    ],
+)
+def test_given_the_pod_count_of_a_groups_type_in_settings_when_relabelled_then_it_goes(user_data):
+    settings = tomllib.loads(relabelled(user_data.encode(), SPOT).decode())["settings"]
+
+    assert settings["kubernetes"] == {"cluster-name": "shop", "node-labels": SPOT}
