@@ -2,19 +2,22 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from decimal import Decimal
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import F, Max, Q, Sum
+from django.db.models import F, Max, Q, QuerySet, Sum
 
 from accounts.models import Organization
-from clusters.domain.ledger import Slice, bookable_until, hour_slices, workload_changed
+from clusters.domain.ledger import BOOKING_PERIOD, Slice, bookable_until, hour_slices, workload_changed
 from clusters.models import Instance, SavingsEntry, Workload
 from spotopt.core.clock import utcnow
 from spotopt.core.live import announce
 
 Kind = SavingsEntry.Kind
+LATEST = timedelta(days=30)
+"""For so long an hour may wait to be booked, should the platform be away."""
 _SIGN = {Kind.REMOVED: 1, Kind.ADDED: -1}
 _FORMULA = {
     Kind.REMOVED: "recorded price × hours since AWS stopped billing the removed node",
@@ -88,47 +91,54 @@ def _end_changed_bookings(now: datetime) -> None:
 
 
 def _accounts(now: datetime) -> Iterator[_Account]:
-    removed = Instance.objects.filter(
-        changed_by_plan_id__isnull=False, launch_action_id__isnull=True, terminated_at__isnull=False
-    )
-    for row in removed:
-        assert row.terminated_at is not None  # noqa: S101  # by the filter
-        until = bookable_until(since=row.terminated_at, now=now, ended_at=row.booking_ended_at)
-        yield _Account(row, Kind.REMOVED, row.terminated_at, until)
-    for row in Instance.objects.filter(launch_action_id__isnull=False):
+    """Yield what may have hours to book: nothing whose booking ended more than ``LATEST`` ago."""
+    lately, begun = now - LATEST, now - LATEST - BOOKING_PERIOD
+    open_rows = Instance.objects.filter(Q(booking_ended_at=None) | Q(booking_ended_at__gt=lately))
+    removed = open_rows.filter(changed_by_plan_id__isnull=False, launch_action_id__isnull=True)
+    for row in removed.filter(terminated_at__gt=begun):
+        since = row.terminated_at or now
+        until = bookable_until(since=since, now=now, ended_at=row.booking_ended_at)
+        yield _Account(row, Kind.REMOVED, since, until)
+    launched = open_rows.filter(launch_action_id__isnull=False, launched_at__gt=begun)
+    for row in launched.filter(Q(terminated_at=None) | Q(terminated_at__gt=lately)):
         billed_until = row.terminated_at or now
         until = bookable_until(since=row.launched_at, now=billed_until, ended_at=row.booking_ended_at)
         yield _Account(row, Kind.ADDED, row.launched_at, until)
 
 
 def _new_entries(accounts: list[_Account]) -> Iterator[SavingsEntry]:
+    entries = SavingsEntry.objects.filter(instance__in=[account.instance.pk for account in accounts])
     booked = {
         (row["instance_id"], row["kind"]): row["until"]
-        for row in SavingsEntry.objects.values("instance_id", "kind").annotate(until=Max("booked_until"))
+        for row in entries.values("instance_id", "kind").annotate(until=Max("booked_until"))
     }
-    current = _entries_to_extend(booked.values())
+    current = _to_extend(entries, booked.values())
     for account in accounts:
-        if account.instance.price is None or account.instance.cluster_id is None:
+        price, cluster_id = account.instance.price, account.instance.cluster_id
+        if price is None or cluster_id is None:
             continue  # a price that was never recorded books nothing
         start = max(account.since, booked.get((account.instance.pk, account.kind), account.since))
         for piece in hour_slices(start, account.until):
-            yield _entry(account, piece, current.get((account.instance.pk, account.kind, piece.hour)))
+            known = current.get((account.instance.pk, account.kind, piece.hour))
+            yield _entry(account, piece, known, price, cluster_id)
 
 
-def _entries_to_extend(ends: Iterable[datetime]) -> dict[tuple[UUID, str, datetime], SavingsEntry]:
+def _to_extend(
+    entries: QuerySet[SavingsEntry], ends: Iterable[datetime]
+) -> dict[tuple[UUID, str, datetime], SavingsEntry]:
     hours = {end.replace(minute=0, second=0, microsecond=0) for end in ends}
-    return {(row.instance_id, row.kind, row.hour): row for row in SavingsEntry.objects.filter(hour__in=hours)}
+    return {(row.instance_id, row.kind, row.hour): row for row in entries.filter(hour__in=hours)}
 
 
-def _entry(account: _Account, piece: Slice, known: SavingsEntry | None) -> SavingsEntry:
+def _entry(
+    account: _Account, piece: Slice, known: SavingsEntry | None, price: Decimal, cluster_id: UUID
+) -> SavingsEntry:
     instance = account.instance
-    price = instance.price
-    assert price is not None and instance.cluster_id is not None  # noqa: S101, PT018  # by the caller
     usd = piece.usd(price) * _SIGN[account.kind]
     is_estimate = instance.price_is_estimate or (known is not None and known.is_estimate)
     return SavingsEntry(
         organization_id=instance.organization_id,
-        cluster_id=instance.cluster_id,
+        cluster_id=cluster_id,
         plan_id=instance.changed_by_plan_id,
         instance=instance,
         kind=account.kind,

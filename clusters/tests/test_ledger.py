@@ -13,6 +13,7 @@ from clusters.selectors.detail import cluster_head
 from clusters.selectors.fleet import booked
 from clusters.selectors.metrics import Scope, savings
 from clusters.selectors.registry import clusters
+from clusters.services import ledger
 from clusters.services.ledger import book_savings
 from clusters.tests.factories import InstanceFactory, WorkloadFactory
 
@@ -134,6 +135,23 @@ def test_given_thirty_days_when_booked_later_then_nothing_beyond_them_is_booked(
     assert max(e.booked_until for e in SavingsEntry.objects.filter(kind="removed")) == START + timedelta(
         days=30
     )
+
+
+def test_given_bookings_that_ended_long_ago_when_booked_again_then_they_are_not_even_read(in_acme):
+    removed, launched, _ = _moved()
+    ended = _moved()[0]
+    Instance.objects.filter(pk=ended.pk).update(booking_ended_at=START + timedelta(days=20))
+    Instance.objects.filter(pk=launched.pk).update(
+        state=Instance.State.TERMINATED, terminated_at=START + timedelta(days=25)
+    )
+
+    def read(after):
+        return {account.instance.pk for account in ledger._accounts(START + after)}
+
+    assert {removed.pk, launched.pk, ended.pk} < read(timedelta(days=49))
+    assert removed.pk in read(timedelta(days=57))
+    assert not {launched.pk, ended.pk} & read(timedelta(days=57))
+    assert read(timedelta(days=61)) == set()
 
 
 def test_given_a_node_without_a_price_when_booked_then_nothing_is_claimed_for_it(in_acme):
