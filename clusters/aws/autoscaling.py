@@ -104,6 +104,9 @@ def _group(row: Mapping[str, Any]) -> ScalingGroup:
         leaving_ids=frozenset(
             member["InstanceId"] for member in members if member["LifecycleState"].startswith("Terminating")
         ),
+        protected_ids=frozenset(
+            member["InstanceId"] for member in members if member.get("ProtectedFromScaleIn")
+        ),
     )
 
 

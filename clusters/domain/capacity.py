@@ -111,6 +111,8 @@ class ScalingGroup:
     tags: Mapping[str, str]
     leaving_ids: frozenset[str] = frozenset()
     """Members that it is ending, perhaps held by a lifecycle hook."""
+    protected_ids: frozenset[str] = frozenset()
+    """Members that somebody protects from scale-in."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Carry AWS actions out: launch, terminate, restore; each safe to do again after a crash."""
 
+import random
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
@@ -17,6 +18,7 @@ from clusters.aws.errors import (
     AwsThrottled,
     AwsTimeout,
     AwsUnreachable,
+    GroupAtMinimum,
 )
 from clusters.aws.session import AccountSession, RegionSession, RoleGrant, session_for
 from clusters.domain.actions import lease
@@ -36,7 +38,8 @@ from spotopt.core.actor import Actor
 from spotopt.core.clock import utcnow
 from spotopt.core.errors import Conflict, GuardrailViolated
 
-RETRY_AFTER = timedelta(seconds=15)
+RETRY_AFTER = timedelta(seconds=10)
+"""Actions that AWS throttled together come back spread over as long again."""
 
 
 class NotVisibleYet(AwsError):
@@ -45,8 +48,17 @@ class NotVisibleYet(AwsError):
     default_code = "not_visible_yet"
 
 
-_UNCERTAIN = (AwsThrottled, AwsTimeout, AwsUnreachable, AwsFailed, AwsSessionExpired, NotVisibleYet)
-"""After these nobody knows whether AWS acted: the action is tried again with the same token."""
+_PASSING = (
+    AwsThrottled,
+    AwsTimeout,
+    AwsUnreachable,
+    AwsFailed,
+    AwsSessionExpired,
+    NotVisibleYet,
+    GroupAtMinimum,
+)
+"""After these the action is tried again with the same token: nobody knows whether AWS acted, or another
+member left the group between our look at its sizes and our request."""
 
 
 class _Overtaken(Exception):
@@ -82,7 +94,7 @@ def actuate(*, action_id: UUID, worker: str) -> str:
         outcome = _carried_out(action, session)
     except _Overtaken:
         return "skipped"  # the worker that took over records how it ends
-    except _UNCERTAIN as error:
+    except _PASSING as error:
         return _try_again_later(action, error)
     except GuardrailViolated as refusal:
         code = str(refusal.extra["code"])
@@ -142,8 +154,11 @@ def _held(action: Action) -> QuerySet[Action]:
 
 
 def _try_again_later(action: Action, error: AwsError) -> str:
+    spread = random.uniform(1, 2)  # noqa: S311  # no secret
     _held(action).update(
-        lease_until=utcnow() + RETRY_AFTER, error_code=error.code[:100], error_message=error.detail[:1024]
+        lease_until=utcnow() + RETRY_AFTER * spread,
+        error_code=error.code[:100],
+        error_message=error.detail[:1024],
     )
     return "waiting"
 
@@ -302,21 +317,31 @@ def _shown(session: RegionSession, instance_id: str) -> FoundInstance | None:
 def _leave_group(action: Action, session: RegionSession, group: ScalingGroup, instance_id: str) -> None:
     """Take the member out and ask for one less; lower the minimum first where it forbids that.
 
-    Raises GuardrailViolated when a person had the minimum restored.
+    Raises GuardrailViolated when the group's owner wants the member, or the minimum, kept.
     """
     if "Terminate" in group.suspended:
         reason = f"The process Terminate of {group.name} was suspended; somebody wants its nodes kept."
         raise GuardrailViolated(reason, code="group_suspended")
+    if instance_id in group.protected_ids:
+        reason = f"Somebody protects the instance from being taken out of {group.name}."
+        raise GuardrailViolated(reason, code="instance_protected")
     if group.desired - 1 < group.min_size:
-        if nodes.keeps_minimum(cluster=action.cluster, group_name=group.name):
-            reason = f"{group.name} is at its minimum of {group.min_size}, which somebody had restored."
-            raise GuardrailViolated(reason, code="group_minimum")
-        _ask(action)
-        nodes.record_lowered_minimum(cluster=action.cluster, group_name=group.name, minimum=group.min_size)
-        autoscaling.set_sizes(session=session, group_name=group.name, minimum=group.desired - 1)
+        _lower_minimum(action, session, group)
     stillness.hold_still(cluster=action.cluster, session=session, group=group)
     _ask(action, terminated=instance_id)
     autoscaling.terminate_in_group(session=session, instance_id=instance_id, decrement=True)
+
+
+def _lower_minimum(action: Action, session: RegionSession, group: ScalingGroup) -> None:
+    if nodes.keeps_minimum(cluster=action.cluster, group_name=group.name):
+        reason = f"{group.name} is at its minimum of {group.min_size}, which somebody had restored."
+        raise GuardrailViolated(reason, code="group_minimum")
+    _ask(action)
+    minimum = group.desired - 1
+    if not nodes.record_lowered_minimum(cluster=action.cluster, group=group, minimum=minimum):
+        reason = f"{group.name} is at its minimum of {group.min_size}, and is no group that a scan has found."
+        raise GuardrailViolated(reason, code="group_minimum")
+    autoscaling.set_sizes(session=session, group_name=group.name, minimum=minimum)
 
 
 def _terminated(action: Action, found: FoundInstance | None, note: str) -> Outcome:

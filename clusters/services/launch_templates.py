@@ -14,8 +14,15 @@ from clusters.models import Cluster, NodeGroup
 
 KEPT_VERSIONS = 10
 """Requests under way name a version, so that the last ones stay."""
-NOT_COPIED = ("InstanceMarketOptions", "InstanceRequirements", "InstanceType")
-"""The fleet request says what to buy and how."""
+NOT_COPIED = (
+    "CapacityReservationSpecification",
+    "DisableApiStop",
+    "DisableApiTermination",
+    "InstanceMarketOptions",
+    "InstanceRequirements",
+    "InstanceType",
+)
+"""The fleet request says what to buy and how; a group ends protected members all the same, we could not."""
 GROUP_TAGS = frozenset({"eks:nodegroup-name"})
 
 

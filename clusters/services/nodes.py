@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
+from decimal import Decimal
 
 from django.db import transaction
 from django.db.models import F
 
+from audit.services import Subject, record
 from clusters.domain.back_off import FORGOTTEN_AFTER, next_back_off_seconds
 from clusters.domain.capacity import SPOTOPT_GROUP, FoundInstance, PoolRefusal, ScalingGroup
 from clusters.domain.interruptions import TAKEN_BACK
@@ -13,6 +15,7 @@ from clusters.models import Action, Cluster, Instance, NodeGroup, PoolState, Pri
 from clusters.selectors.guard import ALIVE
 from clusters.selectors.market import price_of
 from clusters.services.ledger import requested_cpu_millis
+from spotopt.core.actor import Actor
 from spotopt.core.clock import utcnow
 
 
@@ -49,14 +52,20 @@ def record_launch(*, action: Action, found: FoundInstance) -> Instance:
             "state": found.state,
             "terminated_at": (found.ended_at or utcnow()) if is_over else None,
             "termination_reason": found.end_reason[:255] if is_over else "",
-            "price": quote.usd_per_hour if quote else None,
-            "price_is_estimate": quote is not None and quote.source == Price.Source.ESTIMATE,
+            "price": quote.usd_per_hour if quote else _planned_usd(action),
+            "price_is_estimate": quote is None or quote.source == Price.Source.ESTIMATE,
             "launched_at": found.launched_at,
             "launch_action_id": action.pk,
             "last_seen_at": utcnow(),
         },
     )
     return row
+
+
+def _planned_usd(action: Action) -> Decimal | None:
+    """Return the price that the launch was chosen for: its cost is subtracted even where none is known."""
+    told = action.params.get("usd_per_hour")
+    return Decimal(str(told)) if told else None
 
 
 def _booking(action: Action, found: FoundInstance) -> dict[str, object]:
@@ -134,11 +143,29 @@ def record_detached(*, cluster: Cluster, group_name: str) -> None:
     )
 
 
-def record_lowered_minimum(*, cluster: Cluster, group_name: str, minimum: int) -> None:
-    """Remember the minimum size that a group had before Spotopt lowered it for the first time."""
-    NodeGroup.objects.filter(cluster=cluster, asg_name=group_name, original_min_size__isnull=True).update(
-        original_min_size=minimum
+@transaction.atomic
+def record_lowered_minimum(*, cluster: Cluster, group: ScalingGroup, minimum: int) -> bool:
+    """Remember the minimum that a group had before Spotopt first lowered it; tell whether there is a row.
+
+    A group that no scan has found could not be given its minimum back.
+    """
+    row = NodeGroup.objects.select_for_update().filter(cluster=cluster, asg_name=group.name).first()
+    if row is None:
+        return False
+    if row.original_min_size is None:
+        row.original_min_size = group.min_size
+        row.save(update_fields=["original_min_size", "updated_at"])
+    record(
+        actor=Actor.system(row.organization_id),
+        event="clusters.group.minimum_lowered",
+        sentence=f"Lowered the minimum of {row.name} from {group.min_size} to {minimum}",
+        subject=Subject("node_group", str(row.pk), row.name),
+        account_id=cluster.account_id,
+        cluster_id=cluster.pk,
+        before={"minimum": group.min_size},
+        after={"minimum": minimum, "original": row.original_min_size},
     )
+    return True
 
 
 def record_restored_minimum(*, cluster: Cluster, group: ScalingGroup) -> None:

@@ -26,12 +26,16 @@ REST = timedelta(minutes=10)
 
 
 def hold_still(*, cluster: Cluster, session: RegionSession, group: ScalingGroup) -> None:
-    """Suspend the evening out, unless the group's owner did; a stack that forbids it is left alone."""
+    """Suspend the evening out, unless the group's owner did; a stack that forbids it is left alone.
+
+    So is a group that no scan has found: nothing would remember to let it go.
+    """
     rows = NodeGroup.objects.filter(cluster=cluster, asg_name=group.name)
     if REBALANCING in group.suspended:
         rows.filter(stilled_at__isnull=False).update(stilled_at=utcnow(), updated_at=utcnow())
         return
-    rows.update(stilled_at=utcnow(), updated_at=utcnow())
+    if not rows.update(stilled_at=utcnow(), updated_at=utcnow()):
+        return
     try:
         autoscaling.suspend(session=session, group_name=group.name, process=REBALANCING)
     except AwsAccessDenied:

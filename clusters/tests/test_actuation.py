@@ -38,7 +38,7 @@ def test_given_spot_partly_dry_and_on_demand_throttled_when_tried_again_then_aws
 
     monkeypatch.setattr(ec2, "create_instant_fleet", strict)
     assert run(launch) == "waiting"
-    with later(timedelta(seconds=16)):
+    with later(timedelta(seconds=21)):
         assert run(launch, "two") == Action.Status.SUCCEEDED
 
     assert launch.result["lifecycle"] == "on_demand"
@@ -61,7 +61,7 @@ def test_given_a_lost_answer_and_pools_that_rest_meanwhile_when_tried_again_then
         region="us-east-1", zone_id=zone_id, instance_type="m5.large", capacity_type="spot",
         back_off_seconds=180, back_off_until=utcnow() + timedelta(minutes=2),
     )  # fmt: skip
-    with later(timedelta(seconds=16)), monkeypatch.context() as blind:
+    with later(timedelta(seconds=21)), monkeypatch.context() as blind:
         blind.setattr(ec2, "launched_for_action", lambda *_, **__: ())  # AWS does not show it yet
         assert run(launch, "two") == Action.Status.SUCCEEDED
 
@@ -127,7 +127,7 @@ def test_given_an_answer_that_is_lost_when_tried_again_then_the_same_machine_is_
 
     status = run(launch)
     if status == "waiting":
-        with later(timedelta(seconds=16)):
+        with later(timedelta(seconds=21)):
             status = run(launch, "two")
 
     assert status == Action.Status.SUCCEEDED
@@ -158,7 +158,7 @@ def test_given_throttling_when_actuated_then_it_waits_and_a_later_worker_does_it
     assert actuation.waiting_actions() == []
     aws.server.faults.throttle_rate = 0.0
 
-    with later(timedelta(seconds=16)):
+    with later(timedelta(seconds=21)):
         assert actuation.waiting_actions() == [launch.pk]
         assert run(launch, "two") == Action.Status.SUCCEEDED
 
@@ -171,7 +171,7 @@ def test_given_a_failure_that_says_nothing_about_the_launch_when_actuated_then_a
     first = run(launch)
     setattr(aws.server.faults, fault, 0.0)
 
-    with later(timedelta(seconds=16)):
+    with later(timedelta(seconds=21)):
         second = run(launch, "two")
 
     assert (first, second) == ("waiting", Action.Status.SUCCEEDED)
@@ -208,7 +208,7 @@ def test_given_an_instance_that_aws_does_not_show_yet_when_launched_then_it_is_f
     assert run(launch) == "waiting"
     monkeypatch.setattr(ec2, "known_instances", real)
 
-    with later(timedelta(seconds=20)):
+    with later(timedelta(seconds=21)):
         assert run(launch, "two") == Action.Status.SUCCEEDED
 
     assert len(ec2.launched_for_action(session, action_id=str(launch.pk))) == 1

@@ -2,12 +2,13 @@
 
 from base64 import b64encode
 from datetime import timedelta
+from decimal import Decimal
 
 import pytest
 
 from clusters.aws import autoscaling, ec2, launch_templates
 from clusters.aws.session import session_for
-from clusters.models import Action, Instance, NodeGroup, PoolState
+from clusters.models import Action, Instance, NodeGroup, PoolState, Price
 from clusters.services.launch_templates import KEPT_VERSIONS, OwnTemplates
 from clusters.tests.acting import CLUSTER, GROUP, request, run
 from spotopt.core.clock import utcnow
@@ -23,6 +24,16 @@ def test_given_room_when_launched_then_the_node_is_recorded_under_its_plan_and_g
     assert [each.instance_id for each in ec2.launched_for_action(session, action_id=str(launch.pk))] == [
         row.instance_id
     ]
+
+
+def test_given_no_price_for_what_aws_launched_when_recorded_then_it_costs_what_the_plan_expected(launch):
+    Price.objects.all().delete()
+    Action.objects.filter(pk=launch.pk).update(params=launch.params | {"usd_per_hour": "0.041000"})
+
+    run(launch)
+
+    row = Instance.objects.get(launch_action_id=launch.pk)
+    assert (row.price, row.price_is_estimate) == (Decimal("0.041000"), True)
 
 
 def test_given_a_dry_spot_pool_when_launched_then_on_demand_serves_and_the_pool_rests(aws, launch, zone_id):
@@ -113,6 +124,7 @@ def test_given_a_group_that_changes_often_when_launched_then_only_our_last_versi
     content = launch_templates.content(session, template=template)
     for number in range(KEPT_VERSIONS + 2):
         data = content | {"MetadataOptions": {"HttpPutResponseHopLimit": 3 + number}}
+        data |= {"DisableApiTermination": True}  # the group ends its members all the same
         made = admin.create_launch_template_version(LaunchTemplateId=template.id, LaunchTemplateData=data)[
             "LaunchTemplateVersion"
         ]
@@ -120,6 +132,7 @@ def test_given_a_group_that_changes_often_when_launched_then_only_our_last_versi
         templates = OwnTemplates(session, cluster, NodeGroup.objects.get(cluster=cluster, name=GROUP))
         newest = templates.version_for("spot")
 
+    assert "DisableApiTermination" not in launch_templates.content(session, template=newest)
     kept = launch_templates.versions(session, name=f"spotopt-{cluster.pk}")
     numbers = [int(version.template.version) for version in kept]
     assert kept[0].template == newest

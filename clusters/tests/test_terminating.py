@@ -35,10 +35,70 @@ def test_given_a_group_at_its_minimum_when_a_member_leaves_then_the_minimum_give
     assert status == Action.Status.SUCCEEDED
     assert (after.desired, after.min_size) == (group.desired - 1, group.desired - 1)
     assert NodeGroup.objects.get(cluster=cluster, name=GROUP).original_min_size == group.desired
+    lowered = AuditLog.objects.get(event="clusters.group.minimum_lowered")
+    assert (lowered.before, lowered.after["minimum"]) == ({"minimum": group.desired}, group.desired - 1)
     twin.refresh_from_db()
     assert twin.original_min_size is None
     node.refresh_from_db()
     assert (node.state, node.changed_by_plan_id) == (Instance.State.TERMINATED, action.plan_id)
+
+
+def test_given_a_group_that_no_scan_has_found_when_a_member_leaves_then_nothing_stays_changed_unrecorded(
+    cluster, session, group
+):
+    autoscaling.resume(session=session, group_name=GROUP, process="AZRebalance")
+    NodeGroup.objects.filter(cluster=cluster, name=GROUP).update(asg_name="")
+    node, other = (cluster.instances.get(instance_id=each) for each in group.instance_ids[:2])
+    left = run(terminate(cluster, node))
+    after = autoscaling.describe_group(session, name=GROUP)
+    autoscaling.set_sizes(session=session, group_name=GROUP, minimum=after.desired)
+
+    refused = terminate(cluster, other)
+    run(refused)
+
+    kept = autoscaling.describe_group(session, name=GROUP)
+    autoscaling.set_sizes(session=session, group_name=GROUP, minimum=group.min_size)
+    assert (left, after.suspended) == (Action.Status.SUCCEEDED, frozenset())
+    assert (refused.status, refused.error_code) == (Action.Status.REFUSED, "group_minimum")
+    assert kept.min_size == after.desired
+
+
+def test_given_two_members_that_leave_at_once_when_the_second_meets_the_minimum_then_it_looks_again(
+    cluster, session, group, monkeypatch
+):
+    autoscaling.set_sizes(session=session, group_name=GROUP, minimum=group.desired)
+    first, other = (cluster.instances.get(instance_id=each) for each in group.instance_ids[:2])
+    real = autoscaling.describe_group(session, name=GROUP)
+    assert run(terminate(cluster, first)) == Action.Status.SUCCEEDED
+    second = terminate(cluster, other)
+    with monkeypatch.context() as outdated:
+        outdated.setattr(autoscaling, "describe_group", lambda *_, **__: real)
+        waiting = run(second)
+    with later(timedelta(seconds=21)):
+        status = run(second, "two")
+
+    after = autoscaling.describe_group(session, name=GROUP)
+    autoscaling.set_sizes(session=session, group_name=GROUP, minimum=group.min_size)
+    assert (waiting, status) == ("waiting", Action.Status.SUCCEEDED)
+    assert after.desired == group.desired - 2
+
+
+def test_given_a_member_that_somebody_protects_when_a_plan_terminates_it_then_it_is_refused(
+    aws, cluster, group
+):
+    node = cluster.instances.get(instance_id=group.instance_ids[0])
+    admin, protected = (
+        aws.client("autoscaling"),
+        {"AutoScalingGroupName": GROUP, "InstanceIds": [node.instance_id]},
+    )
+    admin.set_instance_protection(**protected, ProtectedFromScaleIn=True)
+
+    action = terminate(cluster, node)
+    status = run(action)
+
+    admin.set_instance_protection(**protected, ProtectedFromScaleIn=False)
+    assert (status, action.error_code) == ("refused", "instance_protected")
+    assert node.instance_id in {machine.instance_id for machine in aws.alive()}
 
 
 def test_given_an_instance_of_another_cluster_when_terminated_then_it_fails_and_the_instance_lives(
@@ -130,7 +190,7 @@ def test_given_an_answer_that_is_lost_when_terminated_again_then_the_saving_is_o
     with monkeypatch.context() as broken:
         broken.setattr(autoscaling, "terminate_in_group", lost)
         assert run(action) == "waiting"
-    with later(timedelta(seconds=16)):
+    with later(timedelta(seconds=21)):
         assert run(action, "two") == Action.Status.SUCCEEDED
 
     node.refresh_from_db()
