@@ -1,6 +1,6 @@
 """How a running plan moves on: what an action's end means for its step, and when a plan must stop."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
@@ -71,6 +71,14 @@ def after_failure(*, kind: str, error_code: str, attempts: int, waited: timedelt
     if is_worth_retrying and error_code not in WAIT_CODES and attempts < MAX_ATTEMPTS:
         return Turn.RETRY
     return Turn.STOP_PLAN if kind in _MUST_SUCCEED else Turn.GIVE_UP
+
+
+def is_late(*, launched_at: datetime | None, seen_at: datetime | None) -> bool:
+    """Tell whether the agent has reported since a node that was launched then should have been Ready.
+
+    While the agent is silent nobody knows whether it is.
+    """
+    return launched_at is not None and seen_at is not None and seen_at - launched_at > READY_TIMEOUT
 
 
 def falls_short(*, promised: Decimal, achieved: Decimal) -> bool:

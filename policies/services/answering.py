@@ -17,7 +17,7 @@ from clusters.services.interruptions import action_key, end, note_replacement, r
 from policies.domain.document import parse, resolve
 from policies.domain.eligibility import pods_by_node, under_policy
 from policies.domain.plan import Launch
-from policies.domain.progress import MAX_ATTEMPTS, READY_TIMEOUT, STOP_CODES
+from policies.domain.progress import MAX_ATTEMPTS, STOP_CODES, is_late
 from policies.domain.replacement import Choice, Lost, replacements
 from policies.selectors.snapshot import cluster_snapshot, node_of, offers
 from policies.services.policies import default_policy_for, surges_single_replicas
@@ -91,13 +91,11 @@ def _came_to_nothing(row: Interruption, launch: Action, machine: Instance | None
         return launch.status in _FAILED
     if machine.state not in ALIVE:
         return not machine.node_name
-    return not machine.is_ready and _is_late(row.cluster, launch) and _give_back(row, machine)
+    return not machine.is_ready and _is_late(row, launch) and _give_back(row, machine)
 
 
-def _is_late(cluster: Cluster, launch: Action) -> bool:
-    """Tell whether the agent has reported since the launched node should have been Ready."""
-    ended, seen = launch.finished_at, cluster.snapshot_at
-    return ended is not None and seen is not None and seen - ended > READY_TIMEOUT
+def _is_late(row: Interruption, launch: Action) -> bool:
+    return is_late(launched_at=launch.finished_at, seen_at=row.cluster.snapshot_at)
 
 
 def _give_back(row: Interruption, machine: Instance) -> bool:
@@ -202,19 +200,18 @@ def _shunned(cluster: Cluster) -> frozenset[tuple[str, str]]:
 
 def _take_out_of_groups() -> None:
     """Once a replacement is Ready, or the node gone, keep the node's group from replacing it too."""
-    rows = list(_replaced().exclude(instance__node_group=None).exclude(instance__node_group__asg_name=""))
+    rows = list(_replaced().exclude(instance__node_group__asg_name=""))
     keys = [action_key(row, Action.Kind.DETACH_INSTANCE) for row in rows]
     asked = set(Action.objects.filter(idempotency_key__in=keys).values_list("idempotency_key", flat=True))
     for row, key, machine in zip(rows, keys, _machines(rows), strict=True):
-        if key in asked or machine is None or machine.state not in ALIVE:
+        group = row.instance.node_group
+        if group is None or key in asked or machine is None or machine.state not in ALIVE:
             continue
         if machine.is_ready or row.instance.state not in ALIVE:
-            _detach(row)
+            _detach(row, group)
 
 
-def _detach(row: Interruption) -> None:
-    group = row.instance.node_group
-    assert group is not None  # noqa: S101  # the caller looked
+def _detach(row: Interruption, group: NodeGroup) -> None:
     params: dict[str, object] = {"group_name": group.asg_name, "instance_id": row.instance.instance_id}
     with suppress(GuardrailViolated):  # a freeze; the next look asks again
         request_for(
@@ -258,7 +255,8 @@ def _serve_rebalances() -> int:
 
 def _serve(cluster: Cluster, rows: Sequence[Interruption]) -> int:
     now = utcnow()
-    if parse(default_policy_for(cluster).config).provisioning.on_rebalance == "watch":
+    policy = default_policy_for(cluster)
+    if not policy.is_active or parse(policy.config).provisioning.on_rebalance == "watch":
         for row in rows:
             end(row, Status.WATCHED, now, "The policy leaves nodes alone until AWS takes them.")
         return 0
@@ -310,7 +308,7 @@ def _is_there(row: Interruption, launch: Action, now: datetime) -> bool:
     machine = Instance.objects.filter(launch_action_id=launch.pk, state__in=ALIVE).first()
     if machine is not None and machine.is_ready:
         return True
-    if _is_late(row.cluster, launch):
+    if _is_late(row, launch):
         if machine is not None:
             _give_back(row, machine)
         _let_go(row, now, "Its replacement did not become Ready within five minutes.")

@@ -1,7 +1,9 @@
 """Take in what became of a running plan's steps: actions that ended, nodes that booted, pods that settled."""
 
+from datetime import datetime
+
 from clusters.models import Action, Instance
-from policies.domain.progress import READY_TIMEOUT, SAVINGS_SHORT, SETTLE_TIMEOUT, Turn, falls_short
+from policies.domain.progress import SAVINGS_SHORT, SETTLE_TIMEOUT, Turn, falls_short, is_late
 from policies.domain.progress import after_failure as turn_after_failure
 from policies.models import Plan, PlanStep
 from policies.services.run import Kind, PlanRun, Status, displaced_pods
@@ -39,8 +41,12 @@ class Follower:
             self.after_failure(step, "interrupted", "AWS took the node back before it was Ready.")
         elif instance is not None and instance.is_ready:
             self._run.close(step, Status.COMPLETED, f"{instance.instance_type} in {instance.az} is Ready.")
-        elif action.finished_at and self._run.now - action.finished_at > READY_TIMEOUT:
+        elif is_late(launched_at=action.finished_at, seen_at=self._seen_at()):
             self.after_failure(step, "not_ready", "The node did not become Ready within five minutes.")
+
+    def _seen_at(self) -> datetime | None:
+        """Return up to when the nodes are known; a plan that stops waits for no silent agent."""
+        return self._run.cluster.snapshot_at if self._run.is_running else self._run.now
 
     def after_failure(self, step: PlanStep, code: str, message: str) -> None:
         """Wait, try again, give up or stop the plan, after an action that was refused, failed or expired."""

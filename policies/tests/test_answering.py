@@ -141,6 +141,17 @@ def test_given_the_default_policy_when_aws_recommends_a_rebalance_then_nothing_m
     assert not Action.objects.exists()
 
 
+def test_given_automation_that_is_off_when_aws_recommends_a_rebalance_then_nothing_moves(cluster):
+    replace_on_rebalance(cluster)
+    ClusterPolicy.objects.update(is_active=False)
+    notice(cluster, cluster.instances.first(), kind=Kind.REBALANCE)
+
+    answer_interruptions()
+
+    assert launches() == []
+    assert Interruption.objects.get().status == "watched"
+
+
 def test_given_a_storm_when_signals_are_served_then_one_node_an_hour_changes_hands(cluster, clock):
     replace_on_rebalance(cluster)
     notice(cluster, *cluster.instances.all(), kind=Kind.REBALANCE)

@@ -179,6 +179,22 @@ def test_given_an_agent_that_dies_while_a_node_boots_when_tidied_then_the_node_m
     assert booting.get().state == "running"
 
 
+def test_given_an_agent_that_is_away_while_a_node_boots_when_it_is_back_then_no_second_node_was_bought(
+    plan, executor, owner
+):
+    execution.approve_plan(plan_id=plan.pk, actor=owner)
+    execution.advance_plan(plan_id=plan.pk)
+    executor.is_silent = True
+    run_plan(plan, executor, ticks=40)
+    executor.is_silent = False
+    actions.reap(organization_id=plan.organization_id)
+
+    run_plan(plan, executor)
+
+    assert plan.status == Plan.Status.COMPLETED, plan.stop_reason
+    assert executor.launched == 2
+
+
 def test_given_pods_that_find_no_place_when_verifying_then_the_plan_stops(plan, executor, owner, cluster):
     execution.approve_plan(plan_id=plan.pk, actor=owner)
     run_plan(plan, executor, until=lambda: plan.steps.filter(kind="terminate", status="completed").exists())
