@@ -89,7 +89,8 @@ class Drainer:
         """
         cordoned = False
         try:
-            cordoned = await self._nodes.cordon(self._order.target, self._order.action_id)
+            target, action_id = self._order.target, self._order.action_id
+            cordoned = await self._insist(lambda: self._nodes.cordon(target, action_id))
             await (self._rescue() if self._order.is_rescue else self._empty())
         except BaseException as error:
             released = URGENT not in error.args and await self._release(cordoned)
@@ -135,8 +136,8 @@ class Drainer:
 
     async def _move(self, pod: Body) -> None:
         """Evict the pod, or have it replaced, and wait until it is gone."""
-        is_rolling = self._order.surges and not is_leaving(pod) and await self._rollout.start(pod)
-        if not is_rolling:
+        may_roll = self._order.surges and not is_leaving(pod)
+        if not (may_roll and await self._insist(lambda: self._rollout.start(pod))):
             await self._evict(pod)
         while not await self._evictor.is_gone(pod):
             await self._pause(_POLL_SECONDS)

@@ -13,7 +13,7 @@ from agentapi.agent.backend import Backend, Refused, Unreachable
 from agentapi.agent.clock import Clock
 from agentapi.agent.drain import URGENT
 from agentapi.agent.guard import Guard
-from agentapi.agent.kube import Kube, KubeError, KubeUnreachable
+from agentapi.agent.kube import Kube, KubeError, KubeUnreachable, is_passing
 from agentapi.agent.memory import Journal
 from agentapi.agent.need import Need
 from agentapi.agent.nodes import Failed
@@ -207,7 +207,8 @@ class Executor:
         except Failed as error:
             return self._failure(error, started)
         except KubeError as error:
-            return self._failure(Failed("kubernetes_error", error.message, status=error.status), started)
+            code = "kubernetes_unreachable" if is_passing(error) else "kubernetes_error"
+            return self._failure(Failed(code, error.message, status=error.status), started)
         except KubeUnreachable as error:
             return self._failure(Failed("kubernetes_unreachable", str(error)), started)
         except Exception as error:

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from agentapi.agent.kube import KubeError, KubeUnreachable
 from agentapi.agent.nodes import Failed
 from agentapi.tests.test_drain import connected, drain, target_of
 from agentapi.tests.worlds import fast_world
@@ -62,3 +63,26 @@ async def test_given_a_pod_that_waits_for_its_budget_when_its_owner_protects_it_
             failure = await drained_until(world, kube, target, protect)
 
         assert failure.code == "do_not_disrupt"
+
+
+@pytest.mark.parametrize("is_rescue", [True, False])
+async def test_given_an_api_server_that_is_too_busy_to_cordon_when_drained_then_it_is_asked_until_it_does(
+    is_rescue, tmp_path
+):
+    """Two minutes leave no time to begin anew."""
+    with fast_world(deployment("web", 2)) as world:
+        target = target_of(world, world.busiest())
+
+        async with connected(world, tmp_path) as kube:
+            patch, answers = kube.patch, [KubeError(429, "busy"), KubeUnreachable("reset")]
+
+            async def busy(*asked, **more):
+                if answers:
+                    raise answers.pop()
+                return await patch(*asked, **more)
+
+            kube.patch = busy
+            result = await drain(world, kube, target, seconds=120, is_rescue=is_rescue)
+
+        assert result["evicted"] > 0
+        assert world.pods_on(target.name) == set()

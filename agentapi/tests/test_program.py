@@ -3,11 +3,15 @@
 import asyncio
 import json
 from contextlib import suppress
+from types import SimpleNamespace
 
 import pytest
 
 from agentapi.agent import lease as leases
+from agentapi.agent import program
+from agentapi.agent.clock import Clock
 from agentapi.agent.program import Agent
+from agentapi.agent.settings import Settings
 from agentapi.tests.test_push import served
 from agentapi.tests.worlds import fast_world
 from simulator.tests.world.standin import deployment
@@ -92,3 +96,27 @@ async def test_given_two_replicas_when_the_leader_leaves_then_the_other_register
             await standing_by
 
     assert product.count("agent/deregister") == 2
+
+
+async def test_given_a_product_that_does_not_answer_when_the_leader_leaves_then_the_next_may_lead_at_once(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(program, "_FAREWELL_SECONDS", 0.2)
+    done = []
+
+    async def note(what):
+        done.append(what)
+
+    async def hang():
+        await asyncio.Event().wait()
+
+    agent = Agent(
+        Settings(api_url="http://127.0.0.1:1", cluster_id="c", token="", state_dir=tmp_path), Clock()
+    )
+    executor = SimpleNamespace(stop=lambda: note("stopped"), send_results=hang)
+    agent._parts = SimpleNamespace(executor=executor)
+    agent._lease = SimpleNamespace(is_held=True, give_up=lambda: note("lease given up"))
+
+    await agent._leave()
+
+    assert done == ["stopped", "lease given up"]
