@@ -216,13 +216,13 @@ class Executor:
             return self._failure(Failed("internal", f"{type(error).__name__}: {error}"), started)
 
     async def _act(self, command: protocol.Command, *, is_resumed: bool) -> Mapping[str, Any]:
+        if self._dry_run:
+            raise Failed("dry_run", "The agent only watches: DRY_RUN is set.")
         if command.expires_at <= self._clock.now():
             if not is_resumed:
                 raise Failed("expired", "The command expired while it waited for its turn.")
             await self._clean_up(command)
             raise Failed("interrupted", "The agent was restarted after the command had expired.")
-        if self._dry_run:
-            raise Failed("dry_run", "The agent only watches: DRY_RUN is set.")
         if self._stands_by():
             raise Failed("superseded", "Another agent has taken over this cluster.")
         if self.is_safe_mode:

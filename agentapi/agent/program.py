@@ -151,9 +151,10 @@ class Agent:
                 parts.executor.report(),
                 parts.outbox.run(),
                 parts.claims.run(),
-                parts.lifted.run(),
             ):
                 tasks.create_task(work)
+            if not self._settings.dry_run:
+                tasks.create_task(parts.lifted.run())
             tasks.create_task(beats)
             if self._settings.has_websocket:
                 tasks.create_task(parts.push.run())

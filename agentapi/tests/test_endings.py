@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from agentapi.tests.test_executor import STUCK, WEB, payload_of
-from agentapi.tests.workbench import bench
+from agentapi.tests.workbench import Bench, bench
 from simulator.kube.rbac import RIGHTSIZING_AGENT
 
 pytestmark = pytest.mark.asyncio
@@ -131,3 +131,20 @@ async def test_given_another_agent_that_took_over_when_draining_then_the_node_is
         assert it.product.results["action-1"].error_code == "backend_silent"
         assert later.error_code == "superseded"
         assert it.is_open(command)
+
+
+async def test_given_dry_run_when_an_expired_drain_is_taken_up_again_then_its_node_is_not_touched(tmp_path):
+    async with bench(tmp_path) as it:
+        await it.carry_out(it.command(action_id="action-0", nonce="n-0"))
+        late = it.command("drain_node", lifetime=timedelta(seconds=-1))
+        it.journal.take(late, it.world.clock.seconds())
+        it.journal.save()
+        restarted = Bench(it.world, it.kube, tmp_path, dry_run=True)
+
+        restarted.executor.resume()
+        while restarted.executor.running_actions:
+            await asyncio.sleep(0.02)
+        await restarted.executor.send_results()
+
+        assert restarted.product.results["action-1"].error_code == "dry_run"
+        assert not it.is_open(late)

@@ -10,6 +10,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from agentapi.agent.eviction import budget_obstacle
 from agentapi.agent.sentry import Post
 from agentapi.agent.settings import Settings
 
@@ -191,6 +192,16 @@ def test_given_several_replicas_when_drained_then_the_budget_lets_them_go_one_by
     budget = next(each for each in manifest() if each["kind"] == "PodDisruptionBudget")["spec"]
 
     assert (budget["maxUnavailable"], "minAvailable" in budget) == (1, False)
+
+
+def test_given_an_agent_that_is_not_ready_when_its_node_is_drained_then_its_budget_lets_it_go():
+    [body] = [each for each in manifest() if each["kind"] == "PodDisruptionBudget"]
+    labels = body["spec"]["selector"]["matchLabels"]
+    pod = {"metadata": {"name": "p", "namespace": "n", "labels": labels}, "status": {"phase": "Running"}}
+
+    # of one replica none may be missing when it is missing already
+    status = {"disruptionsAllowed": 0, "currentHealthy": 0, "desiredHealthy": 0}
+    assert budget_obstacle(pod, [body | {"status": status}]) is None
 
 
 @pytest.mark.parametrize("name", ["cryptography", "httpx", "httpx-ws", "kr8s"])
