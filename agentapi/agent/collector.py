@@ -8,6 +8,7 @@ from datetime import datetime
 from agentapi import protocol
 from agentapi.agent.backend import Backend, Refused, Unreachable
 from agentapi.agent.clock import Clock
+from agentapi.agent.pauses import spread
 from agentapi.agent.picture import draw
 from agentapi.agent.view import View
 
@@ -38,13 +39,21 @@ class Collector:
         self.sent_count = self.sent_bytes = 0
 
     async def run(self) -> None:
-        """Collect every period, and soon after a node changed, until cancelled."""
+        """Collect every period, and soon after a node changed, until cancelled.
+
+        While the product takes nothing it is asked ever more slowly, whatever changes.
+        """
         await self._view.synced()
+        spacing = pause = min(_SPACING, self._period)
         while True:
-            await self.collect()
-            await self._clock.sleep(min(_SPACING, self._period))
+            if not await self.collect():
+                await self._clock.sleep(spread(pause))
+                pause = min(pause * 2, self._period)
+                continue
+            pause = spacing
+            await self._clock.sleep(spacing)
             with contextlib.suppress(TimeoutError):
-                rest = self._clock.on_wall(max(0.0, self._period - _SPACING))
+                rest = self._clock.on_wall(self._period - spacing)
                 await asyncio.wait_for(self._view.changed.wait(), rest)
 
     async def show(self) -> bool:
