@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from clusters.domain.market import Quote
-from clusters.models import Cluster, Instance, InstanceType, Placement, PoolState, Price
+from clusters.models import Cluster, Instance, InstanceType, NodeGroup, Placement, PoolState, Price
 from clusters.models import Workload as WorkloadRow
 from clusters.selectors.guard import ALIVE
 from mlregistry.services import interruption_risks
@@ -143,14 +143,12 @@ def _measured(instance: Instance) -> bool:
 
 def _held_by_minimum(instances: Iterable[Instance]) -> dict[UUID, str]:
     """Return why nodes must stay that fill a minimum which somebody had restored; the dearest are free."""
-    groups: dict[UUID, list[Instance]] = defaultdict(list)
+    groups: dict[NodeGroup, list[Instance]] = defaultdict(list)
     for instance in instances:
         if instance.node_group is not None and instance.node_group.keeps_minimum:
-            groups[instance.node_group.pk].append(instance)
+            groups[instance.node_group].append(instance)
     held = {}
-    for members in groups.values():
-        group = members[0].node_group
-        assert group is not None  # noqa: S101  # by the grouping
+    for group, members in groups.items():
         members.sort(key=lambda member: (member.price or Decimal(0), member.node_name))
         reason = f"{group.name} must keep {group.min_size} nodes; somebody had that minimum restored."
         held.update({member.pk: reason for member in members[: group.min_size]})
