@@ -257,6 +257,10 @@ class Plan(Record, TenantModel):
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
     stop_reason = models.CharField(max_length=500, blank=True)
+    stop_code = models.CharField(max_length=40, blank=True)
+    """The reason as a name, where what follows depends on it."""
+    waiting_before = models.JSONField(default=dict, blank=True)
+    """How many pods of each workload, by its key, waited for a place when the plan began."""
 
     class Meta:
         db_table = "plans"

@@ -64,8 +64,8 @@ class Conductor:
             return
         with run.turn():
             run.plan.status, run.plan.started_at = Plan.Status.RUNNING, run.now
-            run.plan.document["waiting_before"] = waiting_pods(run.cluster.pk)
-            run.plan.save(update_fields=["status", "started_at", "document", "updated_at"])
+            run.plan.waiting_before = waiting_pods(run.cluster.pk)
+            run.plan.save(update_fields=["status", "started_at", "waiting_before", "updated_at"])
             run.announce()
 
     def _steer_away(self, node_name: str, instance_id: str) -> None:

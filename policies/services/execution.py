@@ -65,7 +65,7 @@ def approve_automatically(*, plan_id: UUID) -> Plan:
 
 def _fell_short(plan: Plan) -> bool:
     ended = Plan.objects.filter(cluster=plan.cluster, finished_at__gt=utcnow() - SHORT_MEMORY)
-    return ended.filter(document__stop_code=SAVINGS_SHORT).exists()
+    return ended.filter(stop_code=SAVINGS_SHORT).exists()
 
 
 def may_approve_itself(policy: ClusterPolicy, *, risk: float) -> bool:

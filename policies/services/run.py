@@ -36,9 +36,8 @@ def waiting_pods(cluster_id: UUID) -> dict[str, int]:
 
 def displaced_pods(plan: Plan) -> int:
     """Return how many pods wait for a place that did not when the plan began, workload by workload."""
-    before: dict[str, int] = plan.document.get("waiting_before", {})
     waiting = waiting_pods(plan.cluster_id)
-    return sum(max(0, count - before.get(key, 0)) for key, count in waiting.items())
+    return sum(max(0, count - plan.waiting_before.get(key, 0)) for key, count in waiting.items())
 
 
 class PlanRun:
@@ -80,8 +79,8 @@ class PlanRun:
         if self.plan.status == Plan.Status.STOPPING:
             return
         self.plan.status, self.plan.stop_reason = Plan.Status.STOPPING, reason[:500]
-        self.plan.document["stop_code"] = code
-        self.plan.save(update_fields=["status", "stop_reason", "document", "updated_at"])
+        self.plan.stop_code = code
+        self.plan.save(update_fields=["status", "stop_reason", "stop_code", "updated_at"])
         cancel_pending(plan_id=self.plan.pk, actor=self.actor)
         self.announce()
 

@@ -391,7 +391,8 @@ def test_given_a_plan_that_fell_short_when_another_is_due_then_only_a_person_may
         cluster=cluster,
         status=Plan.Status.STOPPED,
         finished_at=utcnow() - timedelta(hours=hours),
-        document={"waves": [], "stop_code": "savings_short"},
+        document={"waves": []},
+        stop_code="savings_short",
     )
     plan = _proposal(cluster)
     _policy(cluster)
