@@ -94,14 +94,15 @@ def launched_for_action(session: RegionSession, *, action_id: str) -> tuple[Foun
     return describe_instances(session, tags={ACTION_TAG: action_id})
 
 
-def subnet_zones(session: RegionSession, *, subnet_ids: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Return the (zone name, zone id) of each subnet."""
+def subnets_by_zone(session: RegionSession, *, subnet_ids: Sequence[str]) -> dict[str, str]:
+    """Return for each zone id the one of the subnets in it that has the most free addresses.
+
+    One only: to AWS two subnets of a zone are the same pool, which a request may name once.
+    """
     with translated(action="ec2:DescribeSubnets", region=session.region):
         answer = session.ec2.describe_subnets(SubnetIds=list(subnet_ids))
-    return {
-        subnet["SubnetId"]: (subnet["AvailabilityZone"], subnet["AvailabilityZoneId"])
-        for subnet in answer["Subnets"]
-    }
+    emptiest_last = sorted(answer["Subnets"], key=lambda subnet: subnet["AvailableIpAddressCount"])
+    return {subnet["AvailabilityZoneId"]: subnet["SubnetId"] for subnet in emptiest_last}
 
 
 def zone_ids(session: RegionSession) -> dict[str, str]:

@@ -113,7 +113,7 @@ def cluster(aws, linked, session, group, catalogue):
 
 @pytest.fixture
 def zone_id(session, group):
-    return min(zone for _, zone in ec2.subnet_zones(session, subnet_ids=group.subnet_ids).values())
+    return min(ec2.subnets_by_zone(session, subnet_ids=group.subnet_ids))
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from clusters.aws import ec2
 from clusters.aws.errors import AwsThrottled, AwsTimeout
 from clusters.domain.capacity import LaunchResult, PoolRefusal
 from clusters.models import Action, Instance, PoolState
-from clusters.services import actions, actuation
+from clusters.services import actions, actuation, asking, nodes
 from clusters.tests.acting import Killed, die, later, request, run
 from spotopt.core.actor import Actor
 from spotopt.core.clock import utcnow
@@ -108,7 +108,7 @@ def test_given_a_worker_that_died_after_the_launch_when_taken_over_then_nothing_
 ):
     before = len(aws.alive())
     with monkeypatch.context() as broken:
-        broken.setattr(actuation.nodes, "record_launch", die)
+        broken.setattr(nodes, "record_launch", die)
         with pytest.raises(Killed):
             run(launch)
     assert run(launch, "two") == "skipped"
@@ -139,7 +139,7 @@ def test_given_a_freeze_when_a_launch_is_taken_over_then_what_was_launched_is_ke
 ):
     before = len(aws.alive())
     with monkeypatch.context() as broken:
-        broken.setattr(actuation.ec2, "create_instant_fleet", die)
+        broken.setattr(ec2, "create_instant_fleet", die)
         with pytest.raises(Killed):
             run(launch)
     platform.set_safe_mode(actor=Actor.system(None), value="freeze")
@@ -194,7 +194,7 @@ def test_given_a_worker_that_was_overtaken_when_it_fails_then_the_newer_holder_d
     with later(timedelta(minutes=2, seconds=1)):
         actions.claim_for_actuator(action_id=launch.pk, worker="two")
 
-    status = actuation._close(old, actuation.Outcome(is_success=False, error_code="x"))
+    status = actuation._close(old, asking.Outcome(is_success=False, error_code="x"))
 
     launch.refresh_from_db()
     assert (status, launch.status, launch.claimed_by) == ("skipped", Action.Status.RUNNING, "two")

@@ -8,9 +8,10 @@ import pytest
 
 from clusters.aws import autoscaling, ec2, launch_templates
 from clusters.aws.session import session_for
-from clusters.models import Action, Instance, NodeGroup, PoolState, Price
+from clusters.models import Action, Instance, InstanceType, NodeGroup, PoolState, Price
 from clusters.services.launch_templates import KEPT_VERSIONS, OwnTemplates
 from clusters.tests.acting import CLUSTER, GROUP, request, run
+from clusters.tests.factories import NodeGroupFactory
 from spotopt.core.clock import utcnow
 
 
@@ -34,6 +35,39 @@ def test_given_no_price_for_what_aws_launched_when_recorded_then_it_costs_what_t
 
     row = Instance.objects.get(launch_action_id=launch.pk)
     assert (row.price, row.price_is_estimate) == (Decimal("0.041000"), True)
+
+
+def test_given_two_subnets_in_a_zone_when_asked_for_then_the_one_with_most_free_addresses_is_told(
+    session, zone_id, monkeypatch
+):
+    subnets = [
+        {"SubnetId": name, "AvailabilityZoneId": zone_id, "AvailableIpAddressCount": free}
+        for name, free in (("subnet-a", 3), ("subnet-b", 200), ("subnet-c", 0))
+    ]
+    monkeypatch.setattr(session.ec2, "describe_subnets", lambda **_: {"Subnets": subnets})
+
+    assert ec2.subnets_by_zone(session, subnet_ids=["any"]) == {zone_id: "subnet-b"}
+
+
+def test_given_a_group_of_another_architecture_when_launched_then_its_image_is_not_used(cluster, launch):
+    for name, arch in (("m5.large", "x86_64"), ("m6g.large", "arm64")):
+        InstanceType.objects.create(
+            name=name, family=name[:-6], size="large", category="m", generation=5, arch=arch, vcpu=2,
+            memory_mib=8192, max_pods=29, cpu_allocatable_millis=1930, memory_allocatable_mib=7000,
+        )  # fmt: skip
+    group = NodeGroup.objects.get(cluster=cluster, name=GROUP)
+    NodeGroup.objects.filter(pk=group.pk).update(instance_types=["m6g.large"])
+    small = {"max_size": 1, "instance_types": ["m5.large"], "subnet_ids": group.subnet_ids}
+    alone = request(cluster, "launch_node", "n2", launch.params)
+    run(alone)
+    NodeGroupFactory(
+        cluster=cluster, launch_template_id=group.launch_template_id,
+        launch_template_version=group.launch_template_version, min_size=0, desired_capacity=1, **small,
+    )  # fmt: skip
+
+    assert run(launch) == Action.Status.SUCCEEDED, launch.error_message
+
+    assert (alone.status, alone.error_code) == (Action.Status.FAILED, "no_launch_template")
 
 
 def test_given_a_dry_spot_pool_when_launched_then_on_demand_serves_and_the_pool_rests(aws, launch, zone_id):

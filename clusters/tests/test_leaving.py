@@ -11,7 +11,7 @@ from clusters.aws import autoscaling, ec2
 from clusters.aws.errors import AwsTimeout
 from clusters.domain.capacity import RegionInventory
 from clusters.models import Action, Instance, NodeGroup, SavingsEntry
-from clusters.services import actions, actuation, groups
+from clusters.services import actions, groups, leaving, nodes
 from clusters.services.ledger import book_savings
 from clusters.services.region_sync import apply_region
 from clusters.tests.acting import GROUP, die, later, request, run, terminate
@@ -135,7 +135,7 @@ def test_given_a_node_that_aws_took_back_when_terminated_then_no_saving_is_ours(
         state="terminated",
         end_reason="Server.SpotInstanceTermination",
     )
-    row = actuation.nodes.record_termination(action=action, found=found, is_ours=True)
+    row = nodes.record_termination(action=action, found=found, is_ours=True)
 
     assert (row.state, row.changed_by_plan_id) == (Instance.State.TERMINATED, None)
     assert row.price == Decimal("0.192000")
@@ -252,8 +252,8 @@ def test_given_a_restoring_that_ran_when_it_runs_again_then_nothing_changes(clus
     asked = groups.restore_minimum(cluster_id=cluster.pk, group_id=row.pk, actor=owner)
     held = actions.claim_for_actuator(action_id=asked.pk, worker="one")
 
-    first = actuation._restore_minimum(held, session)
-    second = actuation._restore_minimum(held, session)
+    first = leaving.restore_minimum(held, session)
+    second = leaving.restore_minimum(held, session)
 
     assert first == second
     assert autoscaling.describe_group(session, name=GROUP).desired == group.desired
