@@ -111,7 +111,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--speed", type=float, default=20, help="simulated seconds in one second")
     parser.add_argument("--at-once", type=int, default=10, help="clusters at work at the same time")
-    parser.add_argument("--minutes", type=float, default=30, help="on the wall; what is not over then hangs")
+    parser.add_argument("--minutes", type=float, default=60, help="on the wall; what is not over then hangs")
     parser.add_argument("--state", type=Path, default=ROOT / ".spotopt" / "chaos")
     parser.add_argument("--break", dest="sabotage", choices=[*sorted(report.SAFEGUARDS), "all"])
     return parser.parse_args(arguments)
