@@ -48,6 +48,7 @@ class Simulator:
             market=self._market,
             starting=fleet,
             seed=seed,
+            seller=self._aws.seller,
         )
         rate = DEFAULT_RATES.get(name, 0.0) if arguments.interruptions is None else arguments.interruptions
         self._spot = SpotLife(room=self._room, market=self._market, interruption_rate=rate)

@@ -67,8 +67,23 @@ class Workload:
 
 
 @dataclass(frozen=True, slots=True)
+class NodePool:
+    """One of Karpenter's node pools, over instance families; every field as Karpenter has it."""
+
+    name: str
+    families: tuple[str, ...]
+    capacity_types: tuple[str, ...] = ("spot", "on-demand")
+    weight: int = 0
+    cpu_limit: int = 1000
+    consolidate_after: str = "30s"
+
+
+@dataclass(frozen=True, slots=True)
 class Cluster:
-    """An EKS cluster; `zones` are zone names, groups spread their nodes over them in order."""
+    """An EKS cluster; `zones` are zone names, groups spread their nodes over them in order.
+
+    `karpenter` are its node pools; None where Karpenter is not installed.
+    """
 
     name: str
     region: str
@@ -77,6 +92,7 @@ class Cluster:
     zones: tuple[str, ...]
     groups: tuple[Group, ...]
     workloads: tuple[Workload, ...]
+    karpenter: tuple[NodePool, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The fleets a world can start with: demo (three living clusters), small, many, spot, bench and large."""
+"""The fleets of a new world: demo (three living clusters), small, many, spot, karpenter, bench and large."""
 
 from collections.abc import Callable
 
@@ -8,6 +8,7 @@ from simulator.fleet import (
     Budget,
     Cluster,
     Group,
+    NodePool,
     StartingFleet,
     Usage,
     Workload,
@@ -321,11 +322,34 @@ def _spot() -> tuple[Account, ...]:
     return (Account(CUSTOMER, (cluster,)),)
 
 
+def _karpenter() -> tuple[Account, ...]:
+    """One cluster whose services run on nodes that Karpenter launches, on demand or on spot."""
+    families = tuple(f"{letter}{rest}" for letter in "mcr" for rest in ("5", "5a", "6i", "6a"))
+    cluster = Cluster(
+        name="acme-karpenter",
+        region="us-east-1",
+        k8s_version="1.33",
+        environment="production",
+        zones=("us-east-1a", "us-east-1b", "us-east-1c"),
+        groups=(Group("karpenter-system", "managed", "m5.xlarge", 3, 3, 6),),
+        workloads=(
+            *_system(),
+            _deployment("shop", "storefront", 8, 1000, 1536, budget=HALF),
+            _deployment("shop", "catalog", 6, 1000, 2048, budget=HALF),
+            _deployment("shop", "search", 4, 1500, 3072, budget=ONE_OUT),
+            _deployment("batch", "workers", 10, 500, 1024, usage=STEADY),
+        ),
+        karpenter=(NodePool("default", families, cpu_limit=200),),
+    )
+    return (Account(CUSTOMER, (cluster,)),)
+
+
 FLEETS: dict[str, Callable[[], tuple[Account, ...]]] = {
     "demo": _demo,
     "small": _small,
     "bench": _bench,
     "large": _large,
     "spot": _spot,
+    "karpenter": _karpenter,
 }
 FLEET_NAMES = tuple(sorted([*FLEETS, "many"]))

@@ -12,6 +12,7 @@ from simulator.journal import Journal
 from simulator.kube import engine, seeding
 from simulator.kube.api import ApiServer, Faults
 from simulator.kube.cluster import Cluster
+from simulator.kube.orders import Seller
 from simulator.kube.usage import UsageModel
 from simulator.machines import Machine, MachineRoom
 from simulator.market import Market
@@ -41,7 +42,10 @@ class World:
         market: Market,
         starting: fleet.StartingFleet,
         seed: int,
+        seller: Seller | None = None,
     ) -> None:
+        """Without a `seller` Karpenter, where it is installed, can launch nothing."""
+        self.seller = seller
         self.clock, self.journal, self.room, self.market = clock, journal, room, market
         self.fleet, self.seed = starting, seed
         self.started_at = _started_at(journal, clock)
@@ -85,6 +89,7 @@ class World:
             seed=self.seed,
             now=born_at,
         )
+        cluster.has_karpenter, cluster.seller = described.karpenter is not None, self.seller
         if not is_seeded:
             _live_first_minutes(cluster, described, machines)
             self.journal.write({key: born_at.isoformat()})
@@ -105,7 +110,7 @@ def _live_first_minutes(cluster: Cluster, described: fleet.Cluster, machines: li
     """Replay the cluster's birth, long ago: nodes join, workloads arrive, everything becomes ready."""
     joined_at = max((machine.ready_at for machine in machines if machine.ready_at), default=cluster.now)
     engine.run_until(cluster, joined_at + STRIDE, stride=STRIDE)
-    seeding.seed(cluster, described.workloads)
+    seeding.seed(cluster, described.workloads, described.karpenter or ())
     engine.run_until(cluster, joined_at + SETTLING, stride=STRIDE)
 
 

@@ -61,10 +61,12 @@ class FastWorld:
 
 
 @contextmanager
-def fast_world(*workloads, nodes: int = 3) -> Iterator[FastWorld]:
+def fast_world(*workloads, nodes: int = 3, **cluster) -> Iterator[FastWorld]:
     """A world whose minute lasts a second."""
     started = time.time()
     clock = WorldClock(wall=started, origin=started, rate=RATE)
-    world = build_world(fleet_of(*workloads, nodes=nodes), clock=clock)
+    world = build_world(
+        fleet_of(*workloads, nodes=nodes, **cluster), clock=clock, has_seller="karpenter" in cluster
+    )
     for served in serve(world):
         yield FastWorld(served, Clock(wall=started, origin=started, rate=RATE))

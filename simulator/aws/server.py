@@ -16,6 +16,7 @@ from simulator.aws.events import EventBus, SimulatedSqs
 from simulator.aws.faults import AwsFaults
 from simulator.aws.gate import Gate
 from simulator.aws.groups import Groups
+from simulator.aws.karpenter import Ec2Seller
 from simulator.aws.operation import Operation
 from simulator.aws.permissions import Permissions
 from simulator.aws.provision import FACTS, Facts, Provisioner, facts_of
@@ -60,6 +61,7 @@ class AwsServer:
         self._port = port
         self._server: Server | None = None
         self.faults = self._estate.faults
+        self.seller = Ec2Seller(self._estate)
 
     def provision(self, fleet: StartingFleet) -> None:
         """Build the AWS of a starting fleet; after an interrupted start, finish it."""

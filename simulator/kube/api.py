@@ -76,6 +76,8 @@ class ApiServer:
             return _json(document)
         access, resource = _parse(request, path)
         self._authorise(user, access)
+        if "karpenter" in access.group and not self.cluster.has_karpenter:
+            raise no_such_path()
         return self._serve(request, access, resource)
 
     def _authenticate(self, request: Request) -> str:

@@ -10,6 +10,7 @@ from typing import Protocol
 from simulator.journal import Journal
 from simulator.kube.eligibility import UNSCHEDULABLE_TAINT
 from simulator.kube.errors import Body
+from simulator.kube.orders import Seller
 from simulator.kube.podindex import PodIndex, controller_of, is_terminating
 from simulator.kube.quantities import stamp
 from simulator.kube.selectors import matches
@@ -76,6 +77,8 @@ class Cluster:
         self.store = Store(cluster=name, journal=journal, seed=seed)
         self.index = PodIndex(self.store)
         self.enforces_budgets = True
+        self.has_karpenter = True
+        self.seller: Seller | None = None
         self.causes: dict[str, str] = {}
         self.emptied_at: dict[str, datetime] = {}
         self.queue: dict[Task, None] = {}

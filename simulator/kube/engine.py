@@ -1,8 +1,8 @@
-"""Drives one cluster through time: controllers until nothing moves, the scheduler, then the journal."""
+"""Drives one cluster through time: controllers until nothing moves, scheduler, Karpenter, the journal."""
 
 from datetime import datetime, timedelta
 
-from simulator.kube import disruption, kubelet, nodes, ordered, replicas, scheduler
+from simulator.kube import disruption, karpenter, kubelet, nodes, ordered, replicas, scheduler
 from simulator.kube.cluster import Cluster
 
 RECONCILERS = {
@@ -14,6 +14,7 @@ RECONCILERS = {
     "statefulsets": ordered.reconcile_statefulset,
     "daemonsets": ordered.reconcile_daemonset,
     "poddisruptionbudgets": disruption.reconcile_budget,
+    "nodepools": lambda *_: None,  # Karpenter looks at everything at each step
 }
 
 
@@ -25,6 +26,7 @@ def step(cluster: Cluster, now: datetime) -> None:
         settle(cluster)
         if not scheduler.run(cluster) and not cluster.queue:
             break
+    karpenter.run(cluster)
     cluster.store.flush()
 
 

@@ -58,6 +58,12 @@ SYSTEM_OBJECTS: tuple[tuple[str, Body], ...] = (
     _binding(f"{AGENT_ACCOUNT}-rightsizing", f"{AGENT_ACCOUNT}-rightsizing"),
 )
 
+KARPENTER_OBJECTS: tuple[tuple[str, Body], ...] = (
+    _role(f"{AGENT_ACCOUNT}-karpenter", _rule("karpenter.sh", ["nodepools"], ["get", "create", "patch"])),
+    _binding(f"{AGENT_ACCOUNT}-karpenter", AGENT_ACCOUNT),
+)
+"""Where Karpenter has node pools, the customer installed the agent with the right to apply them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Access:

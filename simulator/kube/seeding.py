@@ -6,7 +6,7 @@ from simulator import fleet
 from simulator.kube.cluster import Cluster
 from simulator.kube.errors import Body
 from simulator.kube.nodeview import HOST, ZONE
-from simulator.kube.rbac import SYSTEM_OBJECTS
+from simulator.kube.rbac import KARPENTER_OBJECTS, SYSTEM_OBJECTS
 
 PRIORITIES = {"system-node-critical": 2_000_001_000, "system-cluster-critical": 2_000_000_000}
 SYSTEM_NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease", "spot-optimizer")
@@ -14,19 +14,23 @@ UNREACHABLE_SECONDS = 300
 CAPACITY_TYPE = "eks.amazonaws.com/capacityType"
 
 
-def seed(cluster: Cluster, workloads: Iterable[fleet.Workload]) -> None:
-    """Create namespaces, roles, budgets and workloads, all at the cluster's present instant."""
-    workloads = list(workloads)
+def seed(
+    cluster: Cluster, workloads: Iterable[fleet.Workload], node_pools: Iterable[fleet.NodePool] = ()
+) -> None:
+    """Create namespaces, roles, budgets, workloads and node pools, all at the cluster's present instant."""
+    workloads, node_pools = list(workloads), list(node_pools)
     for name in dict.fromkeys([*SYSTEM_NAMESPACES, *(each.namespace for each in workloads)]):
         labels = {"kubernetes.io/metadata.name": name}
         body: Body = {"metadata": {"name": name, "labels": labels}, "spec": {"finalizers": ["kubernetes"]}}
         cluster.store.create("namespaces", body | {"status": {"phase": "Active"}}, now=cluster.now)
-    for resource, system_object in SYSTEM_OBJECTS:
+    for resource, system_object in (*SYSTEM_OBJECTS, *(KARPENTER_OBJECTS if node_pools else ())):
         cluster.store.create(resource, system_object, now=cluster.now)
     for name, value in PRIORITIES.items():
         cluster.store.create("priorityclasses", {"metadata": {"name": name}, "value": value}, now=cluster.now)
     for workload in workloads:
         _create(cluster, workload)
+    for pool in node_pools:
+        cluster.store.create("nodepools", _node_pool(pool), now=cluster.now)
 
 
 def labels_of(workload: fleet.Workload) -> dict[str, str]:
@@ -47,6 +51,29 @@ def _create(cluster: Cluster, workload: fleet.Workload) -> None:
     cluster.store.create(resource, body, now=cluster.now)
     if workload.budget:
         cluster.store.create("poddisruptionbudgets", _budget(workload, metadata), now=cluster.now)
+
+
+def _node_pool(pool: fleet.NodePool) -> Body:
+    requirements = {
+        "karpenter.sh/capacity-type": pool.capacity_types,
+        "karpenter.k8s.aws/instance-family": pool.families,
+    }
+    template = {
+        "nodeClassRef": {"group": "karpenter.k8s.aws", "kind": "EC2NodeClass", "name": "default"},
+        "requirements": [
+            {"key": key, "operator": "In", "values": list(values)} for key, values in requirements.items()
+        ],
+        "expireAfter": "720h",
+    }
+    disruption = {
+        "consolidationPolicy": "WhenEmptyOrUnderutilized",
+        "consolidateAfter": pool.consolidate_after,
+        "budgets": [{"nodes": "10%"}],
+    }
+    spec: Body = {
+        "template": {"spec": template}, "limits": {"cpu": pool.cpu_limit}, "disruption": disruption,
+    }  # fmt: skip
+    return {"metadata": {"name": pool.name}, "spec": spec | ({"weight": pool.weight} if pool.weight else {})}
 
 
 def _budget(workload: fleet.Workload, metadata: Body) -> Body:

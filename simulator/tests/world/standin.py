@@ -15,6 +15,7 @@ from simulator import fleet
 from simulator.journal import Journal
 from simulator.kube import engine
 from simulator.kube.cluster import Cluster
+from simulator.kube.orders import Order, labels_of
 from simulator.kube.rbac import ADMIN, token_of
 from simulator.machines import Machine, MachineRoom
 from simulator.market import Market
@@ -70,6 +71,44 @@ def market() -> Market:
     return _MARKET[0]
 
 
+class StandInSeller:
+    """Sells from the market straight into the room, where no AWS is served; the cheapest spot first."""
+
+    def __init__(self, room: MachineRoom) -> None:
+        self.room = room
+
+    def offered(self, region: str, zone_id: str) -> frozenset[str]:
+        return market().offered(region, zone_id)
+
+    def buy(self, order: Order, now: datetime) -> Machine | None:
+        priced = []
+        for each in order.choices:
+            with contextlib.suppress(LookupError):
+                place = (order.region, each.zone_id, each.instance_type)
+                is_spot = each.capacity_type == "spot"
+                price = market().spot(*place, now) if is_spot else market().on_demand(place[0], place[2])
+                if not is_spot or market().has_capacity(*place, now):
+                    priced.append((not is_spot, price, each))
+        if not priced:
+            return None
+        _, price, choice = min(priced)
+        bought = machine(
+            len(self.room.all()) + 1,
+            cluster=order.cluster,
+            at=now,
+            zone=choice.zone,
+            instance_type=choice.instance_type,
+            lifecycle=choice.capacity_type,
+            usd_per_hour=price,
+            labels={**order.labels, **labels_of(choice, market().shape(choice.instance_type).vcpu)},
+            taints=[dict(taint) for taint in order.taints],
+            tags=dict(order.tags),
+            launched_by="karpenter",
+        )
+        self.room.launch(bought)
+        return bought
+
+
 def launch_fleet(
     room: MachineRoom, starting: fleet.StartingFleet, *, now: datetime, stagger: timedelta = timedelta()
 ) -> None:
@@ -105,6 +144,7 @@ def fleet_of(*workloads: fleet.Workload, nodes: int = 3, **cluster: Any) -> flee
         "zones": ("us-east-1a", "us-east-1b", "us-east-1c"),
         "groups": groups,
         "workloads": workloads,
+        "karpenter": (),
     } | cluster
     account = fleet.Account("111122223333", (fleet.Cluster(**described),))
     return fleet.StartingFleet("test", (account,))
@@ -121,12 +161,21 @@ def build_world(
     path: Path | None = None,
     clock: HandClock | None = None,
     stagger: timedelta = timedelta(),
+    has_seller: bool = False,
 ) -> World:
     clock, journal = clock or HandClock(), Journal(path)
     room = MachineRoom(journal)
     if not room.all():
         launch_fleet(room, starting, now=clock.now(), stagger=stagger)
-    return World(clock=clock, journal=journal, room=room, market=market(), starting=starting, seed=1)
+    return World(
+        clock=clock,
+        journal=journal,
+        room=room,
+        market=market(),
+        starting=starting,
+        seed=1,
+        seller=StandInSeller(room) if has_seller else None,
+    )
 
 
 def empty_cluster(*machines: Machine) -> Cluster:
