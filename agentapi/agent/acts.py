@@ -102,7 +102,7 @@ class Acts:
 
     async def _drain(self, command: protocol.Command) -> Facts:
         payload, target = command.payload, await self._target_to_close(command)
-        exclusions, is_needed = self._exclusions(), self._need.justifies(command)
+        is_needed = self._need.justifies(command)
         deadline = instant(payload, "deadline") if is_needed else None
         seconds = _whole(payload, "timeout_seconds", _DRAIN_SECONDS)
         latest = command.expires_at.timestamp() - _MARGIN_SECONDS
@@ -114,8 +114,8 @@ class Acts:
             allow_local_data_loss=payload.get("delete_local_data") is True,
             is_rescue=deadline is not None,
             surges=payload.get("surge") is True,
-            kept_namespaces=frozenset() if is_needed else exclusions.namespaces,
-            own_namespace=exclusions.own_namespace,
+            kept_namespaces=frozenset if is_needed else lambda: self._exclusions().namespaces,
+            own_namespace=self._exclusions().own_namespace,
         )
         return await Drainer(
             self._kube, self._nodes, self._clock, order, self._may_go_on, turns=self._turns

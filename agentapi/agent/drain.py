@@ -56,8 +56,8 @@ class DrainOrder:
     """AWS takes the node at the deadline: move what can be moved, leave the node closed."""
     surges: bool = False
     """Replace a deployment's only pod by its rolling update instead of evicting it."""
-    kept_namespaces: frozenset[str] = PROTECTED_NAMESPACES
-    """Their pods stay; in a rescue they leave as late as they can."""
+    kept_namespaces: Callable[[], frozenset[str]] = lambda: PROTECTED_NAMESPACES
+    """Returns those whose pods stay, as the policy is now; in a rescue they leave as late as they can."""
     own_namespace: str = ""
     """The agent's: in a rescue its pods go last, for every rescue of the cluster ends with them."""
 
@@ -130,7 +130,7 @@ class Drainer:
     def _objection(self, pod: Body) -> tuple[str, str] | None:
         return objection(
             pod,
-            namespaces=self._order.kept_namespaces,
+            namespaces=self._order.kept_namespaces(),
             allow_local_data_loss=self._order.allow_local_data_loss,
         )
 

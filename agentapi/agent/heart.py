@@ -64,7 +64,8 @@ class Heart:
     def _compare_clocks(self, ahead_seconds: int) -> None:
         self.clock_ahead_seconds = ahead_seconds
         if abs(ahead_seconds) > _TOLERATED_SKEW_SECONDS:
-            logger.warning("This clock is %d s ahead of the product's: commands may expire.", ahead_seconds)
+            sense = "ahead of" if ahead_seconds > 0 else "behind"
+            logger.warning("This clock is %d s %s the product's: fix it.", abs(ahead_seconds), sense)
 
     def _sign(self, view: View, collector: Collector, executor: Executor) -> protocol.Heartbeat:
         now = self._clock.seconds()

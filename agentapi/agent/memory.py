@@ -4,7 +4,8 @@ import base64
 import json
 import logging
 import os
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
@@ -49,7 +50,7 @@ class FileIdentity:
         """Return the kept identity, or a new one."""
         if not self._path.exists():
             return Identity()
-        return Identity(**json.loads(self._path.read_text()))
+        return _identity(json.loads(self._path.read_text()))
 
     async def save(self, identity: Identity) -> None:
         """Keep the identity; the file is replaced in one step."""
@@ -68,7 +69,7 @@ class SecretIdentity:
         data = (await self._kube.get(self._path)).get("data") or {}
         if not data.get("agent_id"):
             return Identity()
-        return Identity(**{name: base64.b64decode(value).decode() for name, value in data.items()})
+        return _identity({name: base64.b64decode(value).decode() for name, value in data.items()})
 
     async def save(self, identity: Identity) -> None:
         """Keep the identity."""
@@ -168,6 +169,11 @@ def write_private(path: Path, document: dict[str, Any], *, is_flushed: bool = Tr
         if is_flushed:
             os.fsync(file.fileno())
     draft.replace(path)
+
+
+def _identity(document: Mapping[str, str]) -> Identity:
+    """Return the identity in a document, in which others may have put something of theirs."""
+    return Identity(**{each.name: document[each.name] for each in fields(Identity) if each.name in document})
 
 
 def _document(identity: Identity) -> dict[str, str]:

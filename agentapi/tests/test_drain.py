@@ -268,7 +268,7 @@ async def test_z23_given_a_pod_of_a_protected_namespace_when_drained_then_only_w
             with pytest.raises(Failed) as failure:
                 await drain(world, kube, target)
             assert "unschedulable" not in world.node(target.name)["spec"]
-            result = await drain(world, kube, target, kept_namespaces=frozenset())
+            result = await drain(world, kube, target, kept_namespaces=frozenset)
 
         assert failure.value.code == "protected_namespace"
         assert result == {"evicted": 1}
@@ -280,7 +280,7 @@ async def test_given_a_namespace_that_the_policy_excludes_when_drained_then_noth
 
         async with connected(world, tmp_path) as kube:
             with pytest.raises(Failed) as failure:
-                await drain(world, kube, target, kept_namespaces=frozenset({"default"}))
+                await drain(world, kube, target, kept_namespaces=lambda: frozenset({"default"}))
 
         assert (failure.value.code, failure.value.facts["evicted"]) == ("protected_namespace", 0)
 

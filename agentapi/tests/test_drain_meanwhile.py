@@ -65,6 +65,18 @@ async def test_given_a_pod_that_waits_for_its_budget_when_its_owner_protects_it_
         assert failure.code == "do_not_disrupt"
 
 
+async def test_given_a_drain_that_waits_when_the_policy_excludes_its_namespace_then_it_ends(tmp_path):
+    with fast_world(deployment("single", 1, budget=Budget(min_available=1))) as world:
+        target, kept = target_of(world, world.busiest()), set()
+
+        async with connected(world, tmp_path) as kube:
+            failure = await drained_until(
+                world, kube, target, lambda _: kept.add("default"), kept_namespaces=lambda: frozenset(kept)
+            )
+
+        assert failure.code == "protected_namespace"
+
+
 @pytest.mark.parametrize("is_rescue", [True, False])
 async def test_given_an_api_server_that_is_too_busy_to_cordon_when_drained_then_it_is_asked_until_it_does(
     is_rescue, tmp_path

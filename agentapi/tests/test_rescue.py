@@ -84,7 +84,7 @@ async def test_given_the_agents_own_pod_when_aws_takes_its_node_then_it_goes_las
 
     order = DrainOrder(
         Target("n", "i-0123456789abcdef0"), "a", deadline=1120.0, is_rescue=True,
-        kept_namespaces=frozenset(), own_namespace="agents",
+        kept_namespaces=frozenset, own_namespace="agents",
     )  # fmt: skip
     drainer = Drainer(None, None, Clock(), order, lambda: True)
     protected = pod("default", **{"karpenter.sh/do-not-disrupt": "true"})
