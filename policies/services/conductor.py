@@ -10,7 +10,13 @@ from audit.services import Subject, record
 from clusters.models import Action
 from policies.domain.document import resolve
 from policies.domain.plan import Launch, Refusal, Wave
-from policies.domain.progress import PATIENT_REFUSALS, RECHECK_PATIENCE, SILENT_AGENT, WAIT_CODES
+from policies.domain.progress import (
+    PATIENT_REFUSALS,
+    RECHECK_PATIENCE,
+    SILENT_AGENT,
+    WAIT_CODES,
+    falls_short,
+)
 from policies.domain.revalidation import recheck_wave
 from policies.models import Plan, PlanStep
 from policies.selectors.snapshot import cluster_snapshot
@@ -107,10 +113,24 @@ class Conductor:
     def _launch(self, number: int, wave: Wave) -> bool:
         """Request the wave's launches while the agent reports; tell whether all of them are over."""
         launches = {launch.id: launch for launch in wave.launches}
-        for step in self._run.open_steps(number, Kind.LAUNCH):
-            if step.status == Status.PLANNED and self._run.is_running and self._run.is_fresh(None):
-                self._begin(step, _launch_params(launches[step.target]), "Room for pods that move.")
+        steps = self._run.open_steps(number, Kind.LAUNCH)
+        planned = [step for step in steps if step.status == Status.PLANNED]
+        if planned and self._run.is_fresh(None) and self._is_still_worth_it(wave):
+            for step in planned:
+                if self._run.is_running:
+                    self._begin(step, _launch_params(launches[step.target]), "Room for pods that move.")
         return not self._run.open_steps(number, Kind.LAUNCH)
+
+    def _is_still_worth_it(self, wave: Wave) -> bool:
+        """Stop the plan before it buys what would no longer save what it promised."""
+        promised, expected = self._run.prospect(wave)
+        if not falls_short(promised=promised, achieved=expected):
+            return True
+        with self._run.turn():
+            self._run.stop(
+                f"Prices rose: the next wave would save ${expected:.4f}/h of the ${promised:.4f}/h promised."
+            )
+        return False
 
     def _remove(self, number: int, wave: Wave) -> None:
         if not self._run.is_fresh(self._run.last_finished(number, Kind.LAUNCH)):

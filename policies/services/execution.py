@@ -16,9 +16,8 @@ from policies.domain import planfile
 from policies.domain.document import parse
 from policies.domain.progress import MAX_PRICE_DRIFT, MAX_QUOTE_AGE, SAVINGS_SHORT, SHORT_MEMORY
 from policies.models import ClusterPolicy, Plan
-from policies.selectors.snapshot import quotes
 from policies.services.conductor import Conductor
-from policies.services.run import PlanMoved, PlanRun
+from policies.services.run import PlanMoved, PlanRun, usd_today
 from spotopt.core.actor import Actor
 from spotopt.core.clock import utcnow
 from spotopt.core.errors import Conflict, GuardrailViolated, NotFound
@@ -174,12 +173,7 @@ def _price_drift(plan: Plan) -> Decimal:
     quoted = sum((launch.usd_per_hour for launch in launches), Decimal(0))
     if not quoted:
         return Decimal(0)
-    pools = {
-        launch.id: (launch.zone_id, launch.instance_type, launch.capacity_type.value) for launch in launches
-    }
-    today = quotes(plan.cluster.region, pools)
-    current = sum((today.get(launch.id, launch.usd_per_hour) for launch in launches), Decimal(0))
-    return (current / quoted - 1).quantize(Decimal("0.0001"))
+    return (usd_today(plan.cluster.region, launches) / quoted - 1).quantize(Decimal("0.0001"))
 
 
 def _tell(plan: Plan, actor: Actor, verb: str, sentence: str) -> None:

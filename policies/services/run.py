@@ -14,14 +14,26 @@ from clusters.models import Action, Instance, Workload
 from clusters.selectors.guard import ALIVE
 from clusters.services.actions import cancel_pending, request_action
 from policies.domain import planfile
+from policies.domain.plan import Launch, Wave
 from policies.domain.progress import FRESH_SNAPSHOT
 from policies.models import Plan, PlanStep
+from policies.selectors.snapshot import quotes
 from spotopt.core.actor import Actor
 from spotopt.core.clock import utcnow
 from spotopt.core.live import announce
 
 Kind, Status = PlanStep.Kind, PlanStep.Status
 FINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.REFUSED, Status.SKIPPED, Status.ROLLED_BACK})
+
+
+def usd_today(region: str, launches: Iterable[Launch]) -> Decimal:
+    """Return what the launches cost now, in USD per hour; the quoted price where none is known."""
+    bought = {launch.id: launch for launch in launches}
+    pools = {
+        name: (each.zone_id, each.instance_type, each.capacity_type.value) for name, each in bought.items()
+    }
+    today = quotes(region, pools)
+    return sum((today.get(name, each.usd_per_hour) for name, each in bought.items()), Decimal(0))
 
 
 class PlanMoved(Exception):
@@ -83,6 +95,12 @@ class PlanRun:
         self.plan.save(update_fields=["status", "stop_reason", "stop_code", "updated_at"])
         cancel_pending(plan_id=self.plan.pk, actor=self.actor)
         self.announce()
+
+    def prospect(self, wave: Wave) -> tuple[Decimal, Decimal]:
+        """Return what a wave promised to save and what it would at today's prices, in USD per hour."""
+        removed = sum((removal.usd_per_hour for removal in wave.removals), Decimal(0))
+        quoted = sum((launch.usd_per_hour for launch in wave.launches), Decimal(0))
+        return removed - quoted, removed - usd_today(self.cluster.region, wave.launches)
 
     def savings_until(self, wave_number: int) -> tuple[Decimal, Decimal]:
         """Return what the waves up to this one promised and what they achieved, both in USD per hour."""

@@ -6,7 +6,7 @@ from decimal import Decimal
 from django.db import connection
 
 from audit.models import AuditLog
-from clusters.models import Action, Instance
+from clusters.models import Action, Instance, Price
 from clusters.services import actions
 from clusters.tests.factories import (
     InstanceFactory,
@@ -123,6 +123,22 @@ def test_given_pods_that_waited_before_when_as_many_others_wait_after_then_the_p
     run_plan(plan, executor, ticks=80, until=lambda: plan.status == Plan.Status.STOPPING)
 
     assert "2 pods found no place" in plan.stop_reason
+
+
+def test_given_prices_that_rose_since_approval_when_the_wave_would_hardly_save_then_nothing_is_bought(
+    plan, executor, owner
+):
+    execution.approve_plan(plan_id=plan.pk, actor=owner)
+    Price.objects.create(
+        region="us-east-1", zone_id="use1-az1", instance_type="m6i.xlarge", capacity_type="spot",
+        usd_per_hour=Decimal("0.14"), observed_at=utcnow(), source="aws",
+    )  # fmt: skip
+
+    run_plan(plan, executor)
+
+    assert plan.status == Plan.Status.STOPPED
+    assert plan.stop_reason == "Prices rose: the next wave would save $0.0520/h of the $0.1320/h promised."
+    assert executor.launched == 0
 
 
 def test_given_a_launch_that_was_tried_twice_when_both_nodes_live_then_the_plan_pays_for_both(
