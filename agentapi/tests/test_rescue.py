@@ -8,7 +8,7 @@ from agentapi.agent.nodes import Failed, Target
 from agentapi.tests.test_drain import add_node, connected, drain, target_of
 from agentapi.tests.test_executor import STUCK
 from agentapi.tests.workbench import bench
-from agentapi.tests.worlds import fast_world
+from agentapi.tests.worlds import RATE, fast_world
 from simulator.fleet import Budget, Workload
 from simulator.tests.world.standin import deployment
 
@@ -44,7 +44,7 @@ async def test_given_pods_that_would_rather_stay_when_aws_takes_the_node_then_th
 ):
     protected = deployment("job", 1, annotations={"karpenter.sh/do-not-disrupt": "true"}, grace_seconds=10)
     bare = Workload("Pod", "default", "bare", 1, 100, 128, grace_seconds=10)
-    with fast_world(protected, bare, deployment("web", 2), nodes=1) as world:
+    with fast_world(protected, bare, deployment("web", 2), nodes=1, rate=RATE / 6) as world:
         add_node(world)
         target = target_of(world, world.busiest())
         asked = {}
