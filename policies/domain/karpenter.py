@@ -32,6 +32,8 @@ LONGEST_NAME = 63
 HEAVIEST = 100
 FEWEST_TYPES = 5
 """Spot capacity of fewer instance types than these is no capacity to rely on."""
+LARGE_VCPUS = 16
+"""A node may always be this large; a larger one is at most the policy's share of one pool."""
 _DEFAULT_BUDGETS = ({"nodes": "10%"},)
 _DEFAULT_EXPIRY = "720h"
 _POLICIES = ("WhenEmpty", "Balanced", "WhenEmptyOrUnderutilized")
@@ -127,8 +129,14 @@ def _steered(
     if wanted is None:
         raise _LeftAlone("off", "The policy does not steer Karpenter.")
     _require_steerable(pool, mine, customers, wanted.rules)
+    share = _of_both(pool, mine, "cpu") * wanted.rules.pool_share_percent / 100
     types = types_worth_launching(
-        _requirements(pool), _listed_types(mine), market.offers, wanted.rules, market.now
+        _requirements(pool),
+        _listed_types(mine),
+        market.offers,
+        wanted.rules,
+        market.now,
+        largest_vcpus=max(LARGE_VCPUS, int(share)),
     )
     if len(types) < FEWEST_TYPES:
         left = f"{len(types)} safe spot types; {FEWEST_TYPES} are the fewest to rely on."

@@ -36,10 +36,13 @@ def types_worth_launching(
     offers: Sequence[Offer],
     rules: Rules,
     now: datetime,
+    *,
+    largest_vcpus: int,
 ) -> tuple[str, ...]:
     """Return the instance types to name, sorted; those ``listed`` stay while nothing forbids them.
 
-    A pool that is out of capacity is no reason: Karpenter itself passes over it for a while.
+    None that is larger than ``largest_vcpus`` is named anew, so that losing one node stays small. A pool
+    that is out of capacity is no reason: Karpenter itself passes over it for a while.
     """
     regular = _on_demand_prices(offers)
     spot = [
@@ -51,7 +54,7 @@ def types_worth_launching(
     safe = _safe_everywhere(spot, rules, now)
     lenient = replace(rules, max_risk=min(1.0, rules.max_risk + LEAVING_MARGIN))
     kept = _safe_everywhere(spot, lenient, now).keys() & set(listed)
-    chosen = [offer for group in safe.values() for offer in group]
+    chosen = [offer for group in safe.values() for offer in group if _vcpus(offer) <= largest_vcpus]
     cheap = worthwhile(chosen, effective_prices(chosen, rules), (), ENOUGH) if chosen else []
     return tuple(sorted({offer.instance_type for offer in cheap} | kept))
 
@@ -81,8 +84,14 @@ def _labels(offer: Offer) -> dict[str, str]:
         f"{_AWS}/instance-size": size,
         f"{_AWS}/instance-category": category,
         f"{_AWS}/instance-generation": generation,
-        f"{_AWS}/instance-cpu": str(-(-offer.allocatable.cpu_millis // 1000)),
+        f"{_AWS}/instance-cpu": str(_vcpus(offer)),
     }
+
+
+def _vcpus(offer: Offer) -> int:
+    """Return the CPUs of a node: all types but the smallest have an even number, and few of them reserved."""
+    millis = offer.allocatable.cpu_millis
+    return 1 if millis <= 1000 else -(-millis // 2000) * 2  # noqa: PLR2004  # thousandths
 
 
 def _holds(requirement: Requirement, value: str | None) -> bool:

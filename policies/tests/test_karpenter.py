@@ -168,6 +168,13 @@ def test_given_a_type_risky_in_one_zone_when_steered_then_it_is_named_only_if_th
     assert any(name.startswith("m5.") for name in elsewhere)
 
 
+@pytest.mark.parametrize(("cpu", "largest"), [("0", 16), ("100", 16), ("200", 32)])
+def test_given_the_cpu_in_use_when_steered_then_no_node_is_larger_than_its_share(cpu, largest):
+    named = types_of(wish_for(pool(used={"cpu": cpu, "nodes": "10"})).manifest["spec"])
+
+    assert max(SIZES[name.partition(".")[2]] for name in named) == largest
+
+
 @pytest.mark.parametrize(
     ("knobs", "field", "value"),
     [

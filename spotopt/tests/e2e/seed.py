@@ -12,6 +12,7 @@ from spotopt.core.actor import Actor
 from spotopt.core.clock import utcnow
 from spotopt.core.tenancy import tenant
 from spotopt.tests.e2e.seed_fleet import make_cluster, make_nodes, make_samples, make_workloads
+from spotopt.tests.e2e.seed_karpenter import make_node_pools
 from spotopt.tests.e2e.seed_plans import past_plans, proposed_plan, running_plan
 from spotopt.tests.e2e.seed_policies import make_policy, make_templates, what_ifs
 
@@ -76,6 +77,7 @@ def _fill(acme: Organization, chance: random.Random) -> None:
         if cluster != new:
             make_workloads(cluster, machines, chance, now, 24)
         make_samples(cluster, chance, now, hours=24 * 8, minutes=30)
+    make_node_pools(shop, now)
     proposed_plan(shop, now)
     running_plan(staging, now)
     past_plans(shop, now)

@@ -40,7 +40,7 @@ FIXED = {
     "onboarding-connect": "/onboarding/connect",
     "styleguide": "/styleguide/",
 }
-TABS = ("nodes", "workloads", "plans", "actions", "interruptions", "agent")
+TABS = ("nodes", "workloads", "plans", "karpenter", "actions", "interruptions", "agent")
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +64,8 @@ def screens(server, chromium):
     found["plan-completed"] = linked("/plans?status=over", "shop-production")
     found["what-ifs"] = found["cluster-shop-production"] + "/what-if"
     found["what-ifs-none"] = f"{staging}/what-if"
+    found["karpenter"] = found["cluster-shop-production"] + "/karpenter"
+    found["karpenter-unheard"] = found["cluster-sandbox"] + "/karpenter"
     found["what-if-unheard"] = found["cluster-sandbox"] + "/what-if"
     found["what-if-done"] = linked(found["what-ifs"], "committed")
     found["what-if-running"] = linked(found["cluster-analytics"] + "/what-if", "committed")
