@@ -12,6 +12,7 @@ from clusters.models import Cluster, Instance, InstanceType, NodeGroup, Placemen
 from clusters.models import Workload as WorkloadRow
 from clusters.selectors.guard import ALIVE
 from mlregistry.services import interruption_risks
+from policies.domain.document import parse
 from policies.domain.shapes import (
     CapacityType,
     ClusterSnapshot,
@@ -26,6 +27,7 @@ from policies.domain.shapes import (
     Workload,
 )
 from policies.domain.shapes import Placement as PlacedPods
+from policies.models import ClusterPolicy
 from spotopt.core.clock import clock_rate, utcnow
 from spotopt.core.errors import Conflict
 
@@ -34,6 +36,8 @@ DAEMON_SET = "DaemonSet"
 
 def cluster_snapshot(cluster_id: UUID) -> ClusterSnapshot:
     """Return the cluster as the newest scan and the newest agent report have it (four queries).
+
+    Where there are nodes of Karpenter's, a fifth tells whether they are left to it.
 
     Raises Conflict when the agent has never reported what runs.
     """
@@ -46,7 +50,7 @@ def cluster_snapshot(cluster_id: UUID) -> ClusterSnapshot:
         .select_related("node_group")
         .order_by("node_name")
     )
-    floors = _held_by_minimum(instances)
+    floors = _held_by_minimum(instances) | _held_by_karpenter(cluster_id, instances)
     rows = {
         row.pk: row
         for row in WorkloadRow.objects.filter(cluster_id=cluster_id).exclude(kind=DAEMON_SET).order_by("key")
@@ -153,6 +157,16 @@ def _held_by_minimum(instances: Iterable[Instance]) -> dict[UUID, str]:
         reason = f"{group.name} must keep {group.min_size} nodes; somebody had that minimum restored."
         held.update({member.pk: reason for member in members[: group.min_size]})
     return held
+
+
+def _held_by_karpenter(cluster_id: UUID, instances: Iterable[Instance]) -> dict[UUID, str]:
+    """Return why Karpenter's nodes must stay while it is steered: two hands would pull at them."""
+    kind = NodeGroup.Kind.KARPENTER
+    members = [each for each in instances if each.node_group is not None and each.node_group.kind == kind]
+    policy = ClusterPolicy.objects.filter(cluster_id=cluster_id, is_active=True).first() if members else None
+    if policy is None or not parse(policy.config).karpenter.enabled:
+        return {}
+    return {each.pk: "Karpenter looks after its nodes itself, and is steered." for each in members}
 
 
 def node_of(instance: Instance) -> Node | None:

@@ -14,6 +14,7 @@ from clusters.tests.factories import (
 from policies.domain import shapes
 from policies.domain.shapes import CapacityType
 from policies.selectors.snapshot import cluster_snapshot, offers, quotes
+from policies.tests.factories import PolicyFactory
 from spotopt.core.clock import utcnow
 from spotopt.core.errors import Conflict
 
@@ -206,3 +207,19 @@ def test_given_prices_that_nobody_could_refresh_when_read_then_only_spot_is_plan
         (CapacityType.ON_DEMAND, Decimal("0.096")), (CapacityType.SPOT, Decimal("0.033")),
     }  # fmt: skip
     assert quotes("us-east-1", {"n1": ("use1-az2", "m6i.large", "spot")}) == {"n1": Decimal("0.033")}
+
+
+@pytest.mark.parametrize(
+    ("enabled", "reason"), [(True, "Karpenter looks after its nodes itself, and is steered."), (False, "")]
+)
+def test_given_karpenters_nodes_when_it_is_steered_then_no_plan_may_touch_them(in_acme, enabled, reason):
+    cluster = ClusterFactory()
+    pool = NodeGroupFactory(cluster=cluster, kind="karpenter_nodepool")
+    InstanceFactory(cluster=cluster, node_group=pool)
+    other = InstanceFactory(cluster=cluster)
+    PolicyFactory(cluster=cluster, config={"karpenter": {"enabled": enabled}})
+
+    protected = {node.id: node.protected_reason for node in cluster_snapshot(cluster.pk).nodes}
+
+    assert sorted(protected.values()) == ["", reason]
+    assert protected[other.node_name] == ""
