@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import InstanceTypeDef, TagSpecificationTypeDef
 
 PAGE = 1000
+FILTER_VALUES = 200
+"""More in one filter AWS refuses."""
 PRICE_RANGE = timedelta(days=1)
 STATES = {
     "pending": "pending",
@@ -70,10 +72,14 @@ def describe_instances(
 
 def known_instances(session: RegionSession, *, instance_ids: Sequence[str]) -> tuple[FoundInstance, ...]:
     """Return those of the instances that AWS shows; what it does not know (yet, any more) is left out."""
-    query: Any = [{"Name": "instance-id", "Values": list(instance_ids)}]
+    parts = [
+        instance_ids[start : start + FILTER_VALUES] for start in range(0, len(instance_ids), FILTER_VALUES)
+    ]
+    queries: Any = [[{"Name": "instance-id", "Values": list(part)}] for part in parts]
     with translated(action="ec2:DescribeInstances", region=session.region):
         found = [
             instance
+            for query in queries
             for page in session.ec2.get_paginator("describe_instances").paginate(Filters=query)
             for reservation in page["Reservations"]
             for instance in reservation["Instances"]

@@ -1,4 +1,5 @@
 from datetime import UTC, datetime, timedelta
+from unittest.mock import Mock
 
 import pytest
 import time_machine
@@ -231,3 +232,17 @@ def test_given_a_failure_of_botocore_when_translated_then_it_is_one_of_ours(rais
     assert ours.value.detail
     if isinstance(raised, ClientError):
         assert ours.value.aws_code == raised.response["Error"]["Code"]
+
+
+def test_given_a_storm_of_instances_when_asked_about_then_no_filter_is_larger_than_aws_takes():
+    asked = []
+
+    def pages(**query):
+        asked.append(len(query["Filters"][0]["Values"]))
+        return []
+
+    client = Mock(**{"get_paginator.return_value.paginate": pages})
+
+    ec2.known_instances(Mock(ec2=client, region="us-east-1"), instance_ids=[f"i-{n}" for n in range(450)])
+
+    assert asked == [200, 200, 50]
