@@ -3,23 +3,15 @@
 from datetime import timedelta
 
 import pytest
-import time_machine
 
 from audit.models import AuditLog
 from clusters.aws import autoscaling
 from clusters.aws.errors import AwsAccessDenied, AwsTimeout
-from clusters.aws.session import RoleGrant, session_for
 from clusters.models import Action, NodeGroup
 from clusters.services import stillness
+from clusters.tests.acting import GROUP, later
 from clusters.tests.factories import ClusterFactory, NodeGroupFactory
 from spotopt.core.clock import utcnow
-
-GROUP = "production-general"
-
-
-@pytest.fixture
-def session(linked):
-    return session_for(RoleGrant(linked.role_arn, linked.external_id)).in_region("us-east-1")
 
 
 @pytest.fixture
@@ -39,10 +31,6 @@ def hold(cluster, session):
     stillness.hold_still(cluster=cluster, session=session, group=group)
 
 
-def later(minutes):
-    return time_machine.travel(utcnow() + timedelta(minutes=minutes))
-
-
 def events():
     return [row.event.rpartition("_")[2] for row in AuditLog.objects.order_by("seq")]
 
@@ -54,7 +42,7 @@ def test_given_a_group_when_nodes_are_taken_out_then_it_is_held_still_until_ten_
     hold(cluster, session)
 
     held, too_early = suspended(session), stillness.release_groups()
-    with later(11):
+    with later(timedelta(minutes=11)):
         released = stillness.release_groups(), stillness.release_groups()
 
     assert (held, too_early) == ({"AZRebalance"}, 0)
@@ -69,7 +57,7 @@ def test_given_work_under_way_when_looked_at_then_the_group_stays_held(cluster, 
         target="node", idempotency_key="1", expires_at=utcnow() + timedelta(hours=1), requested_by="test",
     )  # fmt: skip
 
-    with later(11):
+    with later(timedelta(minutes=11)):
         assert stillness.release_groups() == 0
 
     assert suspended(session) == {"AZRebalance"}
@@ -81,7 +69,7 @@ def test_given_a_group_that_its_owner_holds_when_nodes_are_taken_out_then_it_is_
     autoscaling.suspend(session=session, group_name=GROUP, process="AZRebalance")
 
     hold(cluster, session)
-    with later(11):
+    with later(timedelta(minutes=11)):
         assert stillness.release_groups() == 0
 
     assert suspended(session) == {"AZRebalance"}
@@ -101,7 +89,7 @@ def test_given_a_crash_after_aws_was_asked_when_looked_at_later_then_the_group_i
     with pytest.raises(AwsTimeout):
         hold(cluster, session)
 
-    with later(11):
+    with later(timedelta(minutes=11)):
         assert stillness.release_groups() == 1
 
     assert suspended(session) == frozenset()
