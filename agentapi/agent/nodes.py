@@ -8,7 +8,7 @@ from agentapi.agent.facts import CORDONED_BY, cordoned_by, instance_id_of
 from agentapi.agent.kube import Body, Kube, KubeError
 
 SOFT_TAINT = {"key": "spotopt.io/consolidating", "effect": "PreferNoSchedule"}
-_RESERVED_DOMAINS = ("kubernetes.io", "k8s.io", "eks.amazonaws.com", "karpenter.sh", "k8s.aws")
+_RESERVED_DOMAINS = ("kubernetes.io", "k8s.io", "amazonaws.com", "csi.aws.com", "karpenter.sh", "k8s.aws")
 """Labels of these domains decide where the scheduler and the platform put things."""
 _CONFLICT, _NOT_FOUND = 409, 404
 _ATTEMPTS = 5

@@ -5,7 +5,7 @@ import pytest
 from agentapi.agent.acts import target_of
 from agentapi.agent.facts import CORDONED_BY
 from agentapi.agent.lifted import Lifted
-from agentapi.agent.nodes import Nodes
+from agentapi.agent.nodes import Failed, Nodes, Target
 from agentapi.agent.view import View
 from agentapi.tests.test_notices import until
 from agentapi.tests.workbench import Bench, bench
@@ -85,3 +85,24 @@ async def test_given_a_person_who_cordons_after_our_look_when_we_cordon_then_it_
 
         assert await Nodes(it.kube).cordon(target, "action-1") is False
         assert await Nodes(it.kube).is_cordoned_by_us(target) is False
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        "kubernetes.io/hostname",
+        "node-role.kubernetes.io/master",
+        "topology.ebs.csi.aws.com/zone",
+        "eks.amazonaws.com/nodegroup",
+        "vpc.amazonaws.com/has-trunk-attached",
+        "karpenter.sh/nodepool",
+        "karpenter.k8s.aws/instance-family",
+    ],
+)
+async def test_z33_given_a_label_that_decides_where_things_go_when_set_or_removed_then_it_is_refused(label):
+    target = Target("n", "i-0123456789abcdef0")
+
+    for labels, remove in (({label: "x"}, ()), ({}, (label,))):
+        with pytest.raises(Failed) as failure:
+            await Nodes(None).label(target, labels, remove)
+        assert failure.value.code == "reserved_label"
