@@ -3,6 +3,7 @@ import json
 import pytest
 
 from agentapi.agent.clock import Clock
+from agentapi.agent.kube import KubeError
 from agentapi.agent.view import Use, View
 
 pytestmark = pytest.mark.asyncio
@@ -16,6 +17,9 @@ class Metrics:
 
     async def get_lean(self, path, shrink):
         return json.loads(json.dumps(self.answers[path.rpartition("/")[2]]), object_hook=shrink)
+
+    async def list(self, path, **_):
+        raise KubeError(404, "There is no Karpenter.")
 
 
 def pod(name, *usages, **labels):
