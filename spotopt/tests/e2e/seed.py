@@ -77,11 +77,11 @@ def _fill(acme: Organization, chance: random.Random) -> None:
         if cluster != new:
             make_workloads(cluster, machines, chance, now, 24)
         make_samples(cluster, chance, now, hours=24 * 8, minutes=30)
-    make_node_pools(shop, now)
     proposed_plan(shop, now)
     running_plan(staging, now)
     past_plans(shop, now)
     make_templates(_alice(acme))
+    make_node_pools(shop, now)
     make_policy(shop, _alice(acme))
     what_ifs(shop, lost, now)
     _activity(acme, account, (shop, staging, lost), now)

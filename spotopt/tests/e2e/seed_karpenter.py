@@ -1,4 +1,4 @@
-"""Karpenter's node pools in a cluster: one waits for a person, one failed, one is left alone."""
+"""Karpenter's node pools in a cluster: one is held, one failed, one is left alone."""
 
 from datetime import datetime, timedelta
 
@@ -29,10 +29,10 @@ def make_node_pools(cluster: Cluster, now: datetime) -> None:
         error_message='Somebody else manages a field that the command sets: conflict with "argocd".',
     )  # fmt: skip
     steered = "Spot nodes of 6 types are tried first; {} stays as it is behind them."
-    for name, code, sentence, action in (
-        ("batch", "steered", steered.format("batch"), None),
-        ("general", "steered", steered.format("general"), failed),
-        ("licensed", "static", "It keeps a fixed number of nodes, for which no weight counts.", None),
+    for name, code, sentence, hold, action in (
+        ("batch", "steered", steered.format("batch"), "Safe mode is on: only clean-up runs.", None),
+        ("general", "steered", steered.format("general"), "", failed),
+        ("licensed", "static", "It keeps a fixed number of nodes, for which no weight counts.", "", None),
     ):  # fmt: skip
         NodePool.objects.create(
             organization=cluster.organization, cluster=cluster, name=name, spec=_spec(10, "400", CAPACITY),
@@ -41,5 +41,6 @@ def make_node_pools(cluster: Cluster, now: datetime) -> None:
         wanted = {"spec": _spec(11, "72", CAPACITY, TYPES)} if code == "steered" else None
         PoolSteering.objects.create(
             organization=cluster.organization, cluster=cluster, pool=name, name=f"spotopt-{name}", code=code,
-            sentence=sentence, manifest=wanted, is_met=wanted is None, action=action, looked_at=now,
+            sentence=sentence, manifest=wanted, is_met=wanted is None, hold=hold, action=action,
+            looked_at=now,
         )  # fmt: skip

@@ -38,7 +38,11 @@ def make_policy(cluster: Cluster, actor: Actor) -> None:
     """Change a cluster's policy twice, so that it has a history; its agent knows the first change only."""
     for changes in (
         {"constraints": {"min_nodes": 4, "headroom_cpu_percent": 15}},
-        {"provisioning": {"spot_percentage": 95}, "spot_affinity": {"namespaces": {"data": "none"}}},
+        {
+            "karpenter": {"enabled": True},
+            "provisioning": {"spot_percentage": 95},
+            "spot_affinity": {"namespaces": {"data": "none"}},
+        },
     ):
         change_policy(
             cluster_id=cluster.pk, change=PolicyChange(config=changes, mode="automatic"), actor=actor
