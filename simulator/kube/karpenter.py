@@ -9,7 +9,7 @@ removed here, so no pod is ever evicted; pods with rules about other pods are le
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
@@ -18,6 +18,7 @@ from simulator.kube.cluster import Cluster
 from simulator.kube.conditions import condition_of
 from simulator.kube.eligibility import blocking_taint, selects_node
 from simulator.kube.errors import Body
+from simulator.kube.nodeview import ZONE
 from simulator.kube.orders import CAPACITY_TYPE, Choice, Order, labels_of
 from simulator.kube.podindex import controller_of, requests_of
 from simulator.kube.quantities import cpu_millis, instant, memory_bytes, stamp, whole_or_percent
@@ -77,16 +78,25 @@ class _Pool:
     @cached_property
     def choices(self) -> list[tuple[Choice, Body]]:
         """Every kind of node within requirements and limits, with the node that it would become."""
-        seller = self.cluster.seller
-        found = []
-        for zone, zone_id in sorted(_zones(self.cluster).items()):
-            for name in sorted(seller.offered(self.cluster.region, zone_id)) if seller else ():
-                for capacity_type in ("spot", "on-demand"):
-                    choice = Choice(name, zone, zone_id, capacity_type)
-                    labels = self._labels(choice)
-                    if self._within_limits(name) and self._required(labels):
-                        found.append((choice, _node(labels, self.nodes_spec.get("taints") or [])))
-        return found
+        seller, region = self.cluster.seller, self.cluster.region
+        if seller is None:
+            return []
+        sold = [
+            Choice(name, zone, zone_id, "")
+            for zone, zone_id in sorted(_zones(self.cluster).items())
+            for name in sorted(seller.offered(region, zone_id))
+        ]
+        kinds = {each.instance_type: each for each in sold}
+        fitting = {name for name, each in kinds.items() if self._within_limits(name) and self._is_kind(each)}
+        choices = [
+            replace(each, capacity_type=capacity_type)
+            for each in sold
+            if each.instance_type in fitting
+            for capacity_type in ("spot", "on-demand")
+        ]
+        described = [(each, self._labels(each)) for each in choices]
+        taints = self.nodes_spec.get("taints") or []
+        return [(each, _node(labels, taints)) for each, labels in described if self._required(labels)]
 
     @cached_property
     def daemons(self) -> list[Body]:
@@ -114,8 +124,13 @@ class _Pool:
             POOL: self.name,
         }
 
-    def _required(self, labels: Mapping[str, str]) -> bool:
-        return all(holds(each, labels) for each in self.nodes_spec.get("requirements") or ())
+    def _required(self, labels: Mapping[str, str], *besides: str) -> bool:
+        requirements = self.nodes_spec.get("requirements") or ()
+        return all(holds(each, labels) for each in requirements if each["key"] not in besides)
+
+    def _is_kind(self, choice: Choice) -> bool:
+        """Whether the pool may launch the type, in whatever zone and however it is bought."""
+        return self._required(self._labels(choice), ZONE, CAPACITY_TYPE)
 
     def _within_limits(self, instance_type: str) -> bool:
         capacity, limits = _capacity(self.cluster, instance_type), self.spec.get("limits") or {}
@@ -274,7 +289,7 @@ def _node_of(cluster: Cluster, machine: Machine) -> Body | None:
 
 def _accepts(cluster: Cluster, pod: Body, node: Body) -> bool:
     zones = zones_allowed(cluster, pod)
-    zone = node["metadata"]["labels"].get("topology.kubernetes.io/zone")
+    zone = node["metadata"]["labels"].get(ZONE)
     return selects_node(pod, node) and blocking_taint(pod, node) is None and (zones is None or zone in zones)
 
 
