@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -49,17 +50,26 @@ def steer(*, cluster_id: UUID) -> int:
 
     Where a person decides nothing is asked for, but that ours launches nothing any more.
     """
-    cluster = Cluster.objects.select_related("account").get(pk=cluster_id)
-    policy = default_policy_for(cluster)
+    policy = default_policy_for(Cluster.objects.select_related("account").get(pk=cluster_id))
     pools = {row.name: _pool(row) for row in NodePoolRow.objects.filter(cluster_id=cluster_id)}
     made = wishes(list(pools.values()), *_wanted(policy))
+    return _keep(policy, made, pools)
+
+
+@transaction.atomic
+def _keep(policy: ClusterPolicy, made: Sequence[Wish], pools: Mapping[str, NodePool]) -> int:
+    """Keep the wishes and ask for what is due, unless the policy changed meanwhile: its own task follows."""
+    unchanged = ClusterPolicy.objects.filter(pk=policy.pk, version=policy.version)
+    if unchanged.select_for_update(of=("self",)).first() is None:
+        return 0
+    cluster = policy.cluster
+    PoolSteering.objects.filter(cluster=cluster).exclude(pool__in=[wish.pool for wish in made]).delete()
     steers_itself = policy.mode == ClusterPolicy.Mode.AUTOMATIC and not _approval_required(policy)
-    PoolSteering.objects.filter(cluster_id=cluster_id).exclude(pool__in=[wish.pool for wish in made]).delete()
     asked = 0
     for wish in made:
         is_due = steers_itself or wish.code != STEERED
         asked += _follow(cluster, wish, pools.get(wish.name), is_due=is_due)
-    announce(organization_id=cluster.organization_id, topic="karpenter", cluster_id=str(cluster_id))
+    announce(organization_id=cluster.organization_id, topic="karpenter", cluster_id=str(cluster.pk))
     return asked
 
 

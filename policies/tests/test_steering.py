@@ -8,6 +8,7 @@ from audit.models import AuditLog
 from clusters.models import Action, Cluster, InstanceType, InterruptionRate, NodePool, Price
 from clusters.services.actions import claim, finish
 from clusters.tests.factories import ClusterFactory, InstanceFactory
+from policies.domain.karpenter import wishes
 from policies.models import PoolSteering
 from policies.selectors.karpenter import State, karpenter_of
 from policies.services.karpenter import apply_steering, organizations_with_karpenter, steer, steer_all
@@ -130,6 +131,22 @@ def test_given_a_changed_policy_when_its_task_runs_twice_then_one_act_follows(
         steer_karpenter(organization_id=str(cluster.organization_id), cluster_id=str(cluster.pk))
 
     assert len(requested()) == 1
+
+
+def test_given_a_policy_that_is_switched_off_meanwhile_when_steered_then_the_old_wish_is_dropped(
+    cluster, bob_acts, clock, monkeypatch
+):
+    switch(cluster, bob_acts)
+
+    def compute(*arguments):
+        switch(cluster, bob_acts, enabled=False)
+        return wishes(*arguments)
+
+    monkeypatch.setattr("policies.services.karpenter.wishes", compute)
+
+    assert steer(cluster_id=cluster.pk) == 0
+    assert not PoolSteering.objects.exists()
+    assert requested() == []
 
 
 def test_given_a_recommending_policy_when_steered_then_it_is_shown_and_applied_only_by_a_person(
