@@ -28,13 +28,16 @@ def announce(*, organization_id: UUID, topic: str, **facts: str) -> None:
 
     Best effort: pages also poll, so that a lost push only delays a refresh. Nobody waits for the push.
     """
-    push = partial(_push, organization_id, topic, facts)
-    transaction.on_commit(lambda: push().add_done_callback(_tell_defects))
+    transaction.on_commit(partial(_push_and_go_on, organization_id, topic, facts))
 
 
 def announce_now(*, organization_id: UUID, topic: str, **facts: str) -> bool:
     """Push at once, and tell whether the channel layer took it."""
     return _push(organization_id, topic, facts).result()
+
+
+def _push_and_go_on(organization_id: UUID, topic: str, facts: dict[str, str]) -> None:
+    _push(organization_id, topic, facts).add_done_callback(_tell_defects)
 
 
 def _push(organization_id: UUID, topic: str, facts: dict[str, str]) -> Future[bool]:
