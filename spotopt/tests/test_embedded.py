@@ -20,12 +20,18 @@ def postgres(tmp_path):
     server.stop()
 
 
+def kill(noted):
+    """Kill the server, wait until it is gone, and return the lines of what it noted about itself."""
+    lines = noted.read_text().splitlines()
+    os.kill(int(lines[0]), signal.SIGKILL)
+    while psutil.pid_exists(int(lines[0])):
+        time.sleep(0.05)
+    return lines
+
+
 def test_given_a_killed_server_that_is_reaped_late_when_started_again_then_a_new_one_runs(postgres, tmp_path):
     noted = tmp_path / "pg" / "postmaster.pid"
-    pid, *rest = noted.read_text().splitlines()
-    os.kill(int(pid), signal.SIGKILL)
-    while psutil.pid_exists(int(pid)):
-        time.sleep(0.05)
+    pid, *rest = kill(noted)
     dead = subprocess.Popen([sys.executable, "-c", ""])
     while psutil.Process(dead.pid).status() != psutil.STATUS_ZOMBIE:
         pass
@@ -51,7 +57,7 @@ def test_given_a_server_that_recovers_for_long_when_started_again_then_it_is_wai
             raise subprocess.TimeoutExpired("pg_ctl", 10)
 
     monkeypatch.setattr(PostgresServer, "start", slow_at_first)
-    os.kill(int((tmp_path / "pg" / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+    kill(tmp_path / "pg" / "postmaster.pid")
 
     postgres.ensure_running()
 
