@@ -53,9 +53,10 @@ class Agents:
         """Stop the agent of a cluster for good."""
         with self._lock:
             self._environments.pop(cluster["id"], None)
-            process = self._processes.pop(cluster["id"])
-        process.kill()
-        process.wait()
+            process = self._processes.pop(cluster["id"], None)
+        if process is not None:
+            process.kill()
+            process.wait()
 
     def replace_token(self, cluster_id: str, token: str) -> None:
         """Give the agent of a cluster another key, as its operator would: a new Secret and a restart."""

@@ -25,6 +25,8 @@ BOOT_MINUTES = 4
 """Before that, it is too early to ask what a change of the load makes possible."""
 EAGER = {"min_saving_percent": 3, "min_saving_usd_per_month": "15", "min_saving_per_disruption": 0}
 """A policy that finds more savings worth their disruption: more plans, and larger ones."""
+CONNECT_SECONDS = 150
+"""On the wall: an agent that has not reported after so long needs another key, or help."""
 _POLL_SECONDS, _ASK_SECONDS = 2.5, 4.0
 
 Cluster = dict[str, Any]
@@ -97,21 +99,34 @@ class Campaign:
         with suppress(queue.Empty, Ended):
             while not self._is_late.is_set():
                 cluster = self._waiting.get_nowait()
-                self._connect(cluster)
                 try:
+                    self._connect(cluster)
                     for number in range(1, rounds + 1):
                         if not self._is_late.is_set():
                             self._drive(cluster, number)
+                except (SystemExit, httpx.HTTPError) as error:
+                    self._stage.say(f"{cluster['name']} could not be connected: {error}")
+                    self.tally.end("failed", set())
                 finally:
                     self._stage.agents.remove(cluster)
 
     def _connect(self, cluster: Cluster) -> None:
+        """Have an agent report; as its operator would, give it another one-use key where one was lost."""
         api = self._stage.api
         api.patch(f"/policies/{cluster['id']}", {"config": {"binpack": EAGER}})
-        issued = api.post("/clusters/connect", {"cluster_id": cluster["id"]})
-        self._stage.agents.add(cluster, issued["api_token"])
-        path = f"/clusters/{cluster['id']}"
-        wait_until(path, lambda: api.get(path)["snapshot_at"] is not None, seconds=300)
+        path, wish = f"/clusters/{cluster['id']}", {"cluster_id": cluster["id"]}
+        self._stage.agents.add(cluster, api.post("/clusters/connect", wish)["api_token"])
+        for is_last in (False, True):
+            try:
+                wait_until(path, lambda: api.get(path)["snapshot_at"] is not None, seconds=CONNECT_SECONDS)
+            except SystemExit:
+                if is_last:
+                    raise
+                self._stage.say(f"{cluster['name']} does not report; its agent gets another key")
+                token = api.post("/clusters/connect", wish)["api_token"]
+                self._stage.agents.replace_token(cluster["id"], token)
+            else:
+                return
 
     def _drive(self, cluster: Cluster, number: int) -> None:
         stage = self._stage
