@@ -1,8 +1,6 @@
 """Templates and policies, the runs of the optimizer, and the plans it proposes."""
 
-import json
 from decimal import Decimal
-from hashlib import sha256
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
@@ -12,6 +10,7 @@ from django.db.models.functions import Lower
 from accounts.models import User
 from clusters.domain.actions import OPEN
 from clusters.models import Action, Cluster
+from spotopt.core import crypto
 from spotopt.core.records import Record
 from spotopt.core.tenancy import TenantModel
 
@@ -363,7 +362,7 @@ class PoolSteering(Record, TenantModel):
     @property
     def fingerprint(self) -> str:
         """Return what tells the wanted object from any other."""
-        return sha256(json.dumps(self.manifest, sort_keys=True).encode()).hexdigest()
+        return crypto.fingerprint(self.manifest)
 
     @property
     def is_under_way(self) -> bool:

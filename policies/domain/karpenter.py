@@ -28,6 +28,8 @@ PREFIX = "spotopt-"
 MANAGED = "spotopt.io/managed"
 STEERS = "spotopt.io/steers"
 """Label by which ours are known, and the annotation with the customer's pool that one stands beside."""
+STEERED = "steered"
+"""Code of a wish for a pool of ours that launches nodes."""
 LONGEST_NAME = 63
 HEAVIEST = 100
 FEWEST_TYPES = 5
@@ -79,14 +81,14 @@ class Wish:
     name: str
     manifest: Json | None
     code: str
-    """``steered``, ``handed_back``, or why the pool is left alone."""
+    """``STEERED``, or why the pool is left alone or handed back."""
     sentence: str
 
     def is_met_by(self, reported: NodePool | None) -> bool:
         """Tell whether the cluster has what is wanted already."""
         if self.manifest is None:
             return True
-        return reported is not None and {**reported.spec} == {**self.manifest["spec"]}
+        return reported is not None and reported.spec == self.manifest["spec"]
 
 
 class _LeftAlone(Exception):
@@ -148,7 +150,7 @@ def _steered(
         "disruption": _disruption(pool, wanted),
     }
     sentence = f"Spot nodes of {len(types)} types are tried first; {pool.name} stays as it is behind them."
-    return Wish(pool.name, PREFIX + pool.name, _manifest(pool.name, spec), "steered", sentence)
+    return Wish(pool.name, PREFIX + pool.name, _manifest(pool.name, spec), STEERED, sentence)
 
 
 def _require_steerable(

@@ -11,6 +11,7 @@ from audit.domain.diff import Change, changes
 from clusters.domain.contact import is_stale
 from clusters.models import Action, Cluster, NodePool
 from policies.domain import document
+from policies.domain.karpenter import PREFIX, STEERED
 from policies.models import ClusterPolicy, PoolSteering
 from spotopt.core.clock import utcnow
 from spotopt.core.errors import NotFound
@@ -122,7 +123,7 @@ def _view(name: str, reported: Mapping[str, NodePool], row: PoolSteering | None)
     return PoolView(
         id=row.pk if row else None,
         pool=name,
-        name=row.name if row else f"spotopt-{name}",
+        name=row.name if row else PREFIX + name,
         state=_state(row),
         sentence=row.sentence if row else "",
         code=row.code if row else "",
@@ -150,7 +151,7 @@ def _state(row: PoolSteering | None) -> State:
     if row.manifest is None:
         return State.LEFT_ALONE
     if row.is_met:
-        return State.IN_PLACE if row.code == "steered" else State.HANDED_BACK
+        return State.IN_PLACE if row.code == STEERED else State.HANDED_BACK
     if row.is_under_way:
         return State.WAITING
     if row.hold:

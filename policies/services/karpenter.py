@@ -1,9 +1,6 @@
 """Steer Karpenter: work out the node pools that are wanted, and have the agent apply what differs."""
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from uuid import UUID
 
 from django.db import transaction
@@ -11,22 +8,21 @@ from django.db import transaction
 from accounts.domain import roles
 from accounts.models import Account
 from audit.services import Subject, record
+from clusters.domain.breakers import MAX_SNAPSHOT_AGE
 from clusters.models import Action, Cluster
 from clusters.models import NodePool as NodePoolRow
 from clusters.services.actions import request_action
 from policies.domain import document
-from policies.domain.karpenter import Market, NodePool, Wanted, Wish, wishes
+from policies.domain.karpenter import STEERED, Market, NodePool, Wanted, Wish, wishes
 from policies.models import ClusterPolicy, PoolSteering
 from policies.selectors.snapshot import cluster_snapshot, offers
 from policies.services.policies import default_policy_for
+from spotopt.core import crypto
 from spotopt.core.actor import Actor
 from spotopt.core.clock import utcnow
 from spotopt.core.errors import Conflict, GuardrailViolated, NotFound
 from spotopt.core.live import announce
 
-FRESH = timedelta(minutes=3)
-"""Older than this, what the agent said is no ground to work on; the safety floor says the same."""
-STEERED = "steered"
 _SETTLED = (Action.Status.SUCCEEDED, Action.Status.FAILED, Action.Status.CANCELLED)
 """What ended so is not asked for again, unless the wish or the cluster changed, or a person wants it."""
 
@@ -34,13 +30,15 @@ _SETTLED = (Action.Status.SUCCEEDED, Action.Status.FAILED, Action.Status.CANCELL
 def organizations_with_karpenter() -> set[UUID]:
     """Return the organizations with a reporting cluster in which Karpenter runs."""
     clusters = Cluster.unscoped.filter(karpenter=Cluster.Karpenter.RUNNING, removed_at=None)
-    return set(clusters.filter(snapshot_at__gt=utcnow() - FRESH).values_list("organization_id", flat=True))
+    return set(
+        clusters.filter(snapshot_at__gt=utcnow() - MAX_SNAPSHOT_AGE).values_list("organization_id", flat=True)
+    )
 
 
 def steer_all() -> int:
     """Steer every reporting cluster of the organization; return how much was asked for."""
     clusters = Cluster.objects.filter(
-        karpenter=Cluster.Karpenter.RUNNING, removed_at=None, snapshot_at__gt=utcnow() - FRESH
+        karpenter=Cluster.Karpenter.RUNNING, removed_at=None, snapshot_at__gt=utcnow() - MAX_SNAPSHOT_AGE
     ).exclude(account__status=Account.Status.DISCONNECTED)
     return sum(steer(cluster_id=pk) for pk in clusters.values_list("pk", flat=True))
 
@@ -135,26 +133,24 @@ def _pool(row: NodePoolRow) -> NodePool:
 @transaction.atomic
 def _follow(cluster: Cluster, wish: Wish, reported: NodePool | None, *, is_due: bool) -> bool:
     """Keep the wish; ask for it where that is due, and tell whether it was asked for."""
-    now = utcnow()
-    wanted = {
-        "name": wish.name,
-        "manifest": wish.manifest,
-        "code": wish.code,
-        "sentence": wish.sentence[:500],
-        "is_met": wish.is_met_by(reported),
-        "hold": "",
-        "looked_at": now,
-    }
-    created = {"organization_id": cluster.organization_id, **wanted}
-    row, is_new = PoolSteering.objects.select_for_update(of=("self",)).get_or_create(
-        cluster=cluster, pool=wish.pool, defaults=created
+    row, _ = PoolSteering.objects.update_or_create(
+        cluster=cluster,
+        pool=wish.pool,
+        defaults={
+            "organization_id": cluster.organization_id,
+            "name": wish.name,
+            "manifest": wish.manifest,
+            "code": wish.code,
+            "sentence": wish.sentence[:500],
+            "is_met": wish.is_met_by(reported),
+            "hold": "",
+            "looked_at": utcnow(),
+        },
     )
-    if not is_new:
-        for name, value in wanted.items():
-            setattr(row, name, value)
-        row.save(update_fields=[*wanted, "updated_at"])
+    if row.is_met or not is_due or row.is_under_way:
+        return False
     change = _change_of(row)
-    if row.is_met or not is_due or row.is_under_way or _was_settled(row, change):
+    if _was_settled(row, change):
         return False
     try:
         _ask(row, Actor.system(cluster.organization_id), change)
@@ -170,7 +166,7 @@ def _change_of(row: PoolSteering) -> str:
     there = NodePoolRow.objects.filter(cluster_id=row.cluster_id, name=row.name).values_list(
         "spec", flat=True
     )
-    return _digest([row.manifest, list(there)])
+    return crypto.fingerprint([row.manifest, list(there)])
 
 
 def _was_settled(row: PoolSteering, change: str) -> bool:
@@ -190,7 +186,3 @@ def _ask(row: PoolSteering, actor: Actor, change: str) -> None:
     )
     row.asked, row.hold = change, ""
     row.save(update_fields=["revision", "action", "asked", "hold", "updated_at"])
-
-
-def _digest(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from django.conf import settings
 
 
-def canonical_json(document: Mapping[str, object]) -> bytes:
+def canonical_json(value: object) -> bytes:
     """Return the one byte string that signer and verifier agree on: sorted keys, no spaces, UTF-8."""
-    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 @cache
@@ -36,6 +36,11 @@ def public_key() -> str:
 def digest(secret: str) -> str:
     """Return the SHA-256 hex digest under which a random token is stored."""
     return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def fingerprint(value: object) -> str:
+    """Return the SHA-256 hex digest that tells a JSON value from any other."""
+    return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
 def random_token(prefix: str) -> str:
